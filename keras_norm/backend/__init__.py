@@ -1,0 +1,70 @@
+"""The one rule by which a faster version of an op is chosen.
+
+An op is written once, with `keras.ops`; that text is its definition and stays callable as
+`op.portable`. A module named after the running Keras backend may hold a function of the same name
+and signature. It answers, or returns `NotImplemented` to decline. Nothing else in the package asks
+which backend runs.
+"""
+
+import contextlib
+import contextvars
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+OVERRIDABLE: dict[str, Callable] = {}
+"""Every overridable op by name; the tests walk it."""
+
+_portable = contextvars.ContextVar("keras_norm_portable", default=False)
+
+
+def overridable(function: Callable) -> Callable:
+    """Lets `keras_norm.backend.<running backend>` answer for `function`.
+
+    Args:
+        function: An op written with `keras.ops`.
+
+    Returns:
+        The dispatching op; the definition is its attribute `portable`.
+    """
+    name = function.__name__
+
+    @functools.wraps(function)
+    def dispatch(*args: Any, **kwargs: Any) -> Any:
+        override = None if _portable.get() else override_of(name)
+        if override is not None:
+            result = override(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return function(*args, **kwargs)
+
+    dispatch.portable = function  # type: ignore[attr-defined]
+    OVERRIDABLE[name] = dispatch
+    return dispatch
+
+
+@functools.lru_cache(maxsize=None)
+def override_of(name: str) -> Callable | None:
+    """The running backend's version of the op `name`, or `None`."""
+    module = f"{__name__}.{keras.backend.backend()}"
+    if importlib.util.find_spec(module) is None:
+        return None
+    return getattr(importlib.import_module(module), name, None)
+
+
+@contextlib.contextmanager
+def portable_only() -> Iterator[None]:
+    """Within it every op runs as defined; exporters trace models under it.
+
+    An exported graph must run on phones and in servers: it holds plain operations, no training-time
+    rewrites of them.
+    """
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)

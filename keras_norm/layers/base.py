@@ -1,0 +1,362 @@
+"""The frame of every normalization layer, written once."""
+
+import inspect
+import math
+import numbers
+from typing import Any
+
+import keras
+from keras import constraints, initializers, ops, regularizers
+from keras.backend import result_type, standardize_dtype
+
+from keras_norm.ops import Moments, axes, count, moments
+
+_KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+
+
+def register(layer: type) -> type:
+    """Registers a class under the package name that files carry; it never changes."""
+    return keras.saving.register_keras_serializable(package="keras_norm")(layer)
+
+
+class BaseNormalization(keras.layers.Layer):
+    """Base of every layer that normalizes activations.
+
+    It owns `axis`, `epsilon`, gamma and beta, the dtype of the arithmetic, the shape of the mask,
+    and the config. A layer adds its own arguments and one method, `normalize`, its paper's equation.
+
+    Statistics and the affine part are computed in float32 or wider under every dtype policy; the
+    result is cast to the policy's compute dtype. Arguments are kept as given: `get_config` returns
+    the same before and after the layer is built.
+
+    Args:
+        axis: Integer or list of integers, the axes that gamma and beta span: -1 for channels last,
+            1 for channels first.
+        epsilon: Positive float added to the variance (or mean square) under the root.
+        center: If `True`, add `beta`.
+        scale: If `True`, multiply by `gamma`.
+        beta_initializer: Initializer of `beta`.
+        gamma_initializer: Initializer of `gamma`.
+        beta_regularizer: Regularizer of `beta`.
+        gamma_regularizer: Regularizer of `gamma`.
+        beta_constraint: Constraint of `beta`.
+        gamma_constraint: Constraint of `gamma`.
+        **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
+
+    Raises:
+        ValueError: If an argument's value, or the input's shape, does not fit.
+        TypeError: If `axis` or the input is of the wrong type.
+    """
+
+    minimum_rank = 2
+
+    def __init__(
+        self,
+        axis=-1,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        axes.check(axis)
+        self.axis = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else int(axis)
+        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.center = center
+        self.scale = scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.gamma = None
+        self.beta = None
+        self.supports_masking = True
+        self.autocast = False  # inputs come as they are: casting 7e4 to float16 first loses it
+
+    def __init_subclass__(cls, **kwargs):
+        """Gives `help()` and `get_config` the whole list of arguments, inherited ones included."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            return
+        own = inspect.signature(cls.__init__).parameters
+        inherited = inspect.signature(super(cls, cls).__init__).parameters
+        parameters = {**own, **{n: p for n, p in inherited.items() if n not in own}}
+        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        cls.__init__.__signature__ = inspect.Signature(
+            [p for kind in kinds for p in parameters.values() if p.kind is kind]
+            + [parameters["kwargs"]]
+        )
+
+    def build(self, input_shape):
+        """Creates gamma and beta; fixes the rank and the size of `axis`."""
+        self._axes = axes.canonical(self.axis, input_shape, self.minimum_rank)
+        self._feature_shape = axes.sizes(self._axes, input_shape, self.axis)
+        self.check_features(input_shape)
+        self.input_spec = keras.layers.InputSpec(
+            ndim=len(input_shape), axes=dict(zip(self._axes, self._feature_shape, strict=True))
+        )
+        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
+            if wanted:
+                setattr(self, name, self.add_affine(name))
+
+    def add_affine(self, name):
+        """Creates the weight `gamma` or `beta`."""
+        return self.add_feature_weight(
+            name,
+            getattr(self, f"{name}_initializer"),
+            regularizer=getattr(self, f"{name}_regularizer"),
+            constraint=getattr(self, f"{name}_constraint"),
+        )
+
+    def add_feature_weight(self, name, initializer, **kwargs):
+        """Creates a weight that spans `axis`, never cast to half precision."""
+        return self.add_weight(
+            name=name, shape=self._feature_shape, initializer=initializer, autocast=False, **kwargs
+        )
+
+    def check_features(self, input_shape):
+        """Raises where the sizes along `axis` do not suit the layer; any size suits by default."""
+
+    def call(self, inputs, training=None, mask=None):
+        """Casts up, normalizes, casts down. Layers state `normalize` alone."""
+        x = ops.cast(inputs, self._statistics_dtype(inputs))
+        mask = axes.expand_mask(mask, x.shape, self._axes)
+        gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
+        y = self.normalize(x, gamma, beta, training, mask)
+        return ops.cast(y, self.compute_dtype)
+
+    def normalize(self, x, gamma, beta, training, mask):
+        """The layer's equation.
+
+        Args:
+            x: The input in float32 or wider.
+            gamma: Factor in x's dtype that broadcasts to x, or `None`.
+            beta: Offset likewise, or `None`.
+            training: Whether the call is a training step.
+            mask: Booleans that broadcast to x, or `None`.
+
+        Returns:
+            The normalized tensor, of x's shape and dtype.
+        """
+        raise NotImplementedError
+
+    def broadcast(self, weight, x):
+        """A weight that spans `axis`, in x's dtype and broadcasting to x; `None` stays `None`."""
+        if weight is None:
+            return None
+        shape = axes.broadcastable(self._axes, x.shape)
+        return ops.reshape(ops.cast(weight, x.dtype), shape)
+
+    def _statistics_dtype(self, inputs):
+        if hasattr(inputs, "row_splits") or hasattr(inputs, "dense_shape"):
+            raise TypeError(
+                f"The input of layer {self.name!r} must be a dense tensor. Received: "
+                f"{type(inputs).__name__}. Convert it first: `ragged.to_tensor()` and a mask, or "
+                "`tf.sparse.to_dense(sparse)`."
+            )
+        dtype = standardize_dtype(inputs.dtype)
+        if "float" not in dtype and "int" not in dtype:
+            raise TypeError(
+                f"The input of layer {self.name!r} must be of a floating or integer dtype. "
+                f"Received: dtype={dtype}. Convert it first, e.g. with `keras.ops.cast`."
+            )
+        return result_type(dtype if "float" in dtype else "float32", self.variable_dtype, "float32")
+
+    def compute_output_shape(self, input_shape):
+        """The input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self):
+        """All arguments, as given to the constructor."""
+        config = super().get_config()
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                value = getattr(self, name)
+                kind = _KINDS.get(name.rpartition("_")[2])
+                value = kind.serialize(value) if kind else value
+                config[name] = list(value) if isinstance(value, (list, tuple)) else value
+        return config
+
+
+class BaseBatchNormalization(BaseNormalization):
+    """Base of every layer that normalizes with moments of the batch and keeps moving ones.
+
+    In training the moments of the batch enter the moving moments,
+
+        moving = moving + (1 - momentum) · (batch - moving),
+
+    which inference uses. `trainable=False` means inference mode, as in Keras. The moving variance
+    is biased, as in Keras. Moments of an empty, a fully masked or a non-finite batch never enter.
+
+    Args:
+        axis: Integer or list of integers, the axes that gamma and beta span: -1 for channels last,
+            1 for channels first.
+        momentum: Share of the moving moments that a batch leaves as it is, from 0 to 1. `None` is
+            the plain average of all batches since `reset_moving_moments()`, the variance between
+            them included: the moments of all their data.
+        epsilon: Positive float added to the variance under the root.
+        center: If `True`, add `beta`.
+        scale: If `True`, multiply by `gamma`.
+        beta_initializer: Initializer of `beta`.
+        gamma_initializer: Initializer of `gamma`.
+        moving_mean_initializer: Initializer of `moving_mean`.
+        moving_variance_initializer: Initializer of `moving_variance`.
+        beta_regularizer: Regularizer of `beta`.
+        gamma_regularizer: Regularizer of `gamma`.
+        beta_constraint: Constraint of `beta`.
+        gamma_constraint: Constraint of `gamma`.
+        synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
+            masks too. TensorFlow only.
+        **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        momentum=0.99,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        moving_mean_initializer="zeros",
+        moving_variance_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        synchronized=False,
+        **kwargs,
+    ):
+        super().__init__(
+            axis,
+            epsilon,
+            center,
+            scale,
+            beta_initializer,
+            gamma_initializer,
+            beta_regularizer,
+            gamma_regularizer,
+            beta_constraint,
+            gamma_constraint,
+            **kwargs,
+        )
+        if synchronized and keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "`synchronized` must be False with this backend. Received: synchronized=True "
+                f"(backend {keras.backend.backend()}). Only TensorFlow's replicas can be joined."
+            )
+        self.momentum = None if momentum is None else check_number("momentum", momentum, 0.0, 1.0)
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.synchronized = synchronized
+
+    def build(self, input_shape):
+        """Creates gamma, beta and the moving moments."""
+        super().build(input_shape)
+        if not self.keeps_moving_moments():
+            return
+        for name in ("moving_mean", "moving_variance"):
+            initializer = getattr(self, f"{name}_initializer")
+            # Replicas of a strategy must not drift apart: each assignment is averaged over them.
+            weight = self.add_feature_weight(name, initializer, trainable=False, aggregation="mean")
+            setattr(self, name, weight)
+        if self.momentum is None:
+            self.moving_count = self.add_feature_weight(
+                "moving_count", "zeros", trainable=False, aggregation="mean"
+            )
+
+    def keeps_moving_moments(self):
+        """Whether the layer has moving moments at all."""
+        return True
+
+    def uses_batch(self, training):
+        """Whether this call normalizes with moments of the batch and updates the moving ones."""
+        return bool(training) and self.trainable
+
+    def batch_moments(self, x, mask):
+        """Moments of the batch over all axes but `axis`."""
+        over = axes.others(self._axes, len(x.shape))
+        return moments(x, over, mask=mask, synchronized=self.synchronized)
+
+    def moving_moments(self, x):
+        """The moving moments in x's dtype, broadcasting to x."""
+        mean, variance = self.broadcast(self.moving_mean, x), self.broadcast(self.moving_variance, x)
+        return Moments(mean, None, variance)
+
+    def update_moving_moments(self, batch, x, mask):
+        """Lets the batch's moments into the moving ones, unless they are empty or not finite.
+
+        Layers call it last, so that a call that fails leaves the weights as they were.
+        """
+        over = axes.others(self._axes, len(x.shape))
+        number = self._flat(count(x, over, mask, self.synchronized))
+        old = [ops.cast(w, x.dtype) for w in (self.moving_mean, self.moving_variance)]
+        new = [self._flat(batch.mean), self._flat(batch.variance)]
+        finite = ops.all(ops.isfinite(new[0]) & ops.isfinite(new[1]))
+        valid = finite & (number > 0)
+        if self.momentum is None:
+            seen = ops.cast(self.moving_count, x.dtype)
+            rate = number / ops.maximum(seen + number, 1.0)
+            self.moving_count.assign(ops.where(valid, seen + number, seen))
+        else:
+            rate = 1.0 - self.momentum
+        moved = self.move(*old, *new, rate)
+        self.moving_mean.assign(ops.where(valid, moved[0], old[0]))
+        self.moving_variance.assign(ops.where(valid, moved[1], old[1]))
+
+    def move(self, moving_mean, moving_variance, mean, variance, rate):
+        """Moving moments after a batch that enters them with weight `rate`."""
+        distance = mean - moving_mean
+        between = rate * (1.0 - rate) * ops.square(distance) if self.momentum is None else 0.0
+        moved = moving_variance + rate * (variance - moving_variance) + between
+        return moving_mean + rate * distance, moved
+
+    def reset_moving_moments(self):
+        """Sets the moving moments back to their initial values."""
+        self.moving_mean.assign(self.moving_mean_initializer(self._feature_shape))
+        self.moving_variance.assign(self.moving_variance_initializer(self._feature_shape))
+        if self.momentum is None:
+            self.moving_count.assign(ops.zeros_like(self.moving_count))
+
+    def _flat(self, statistic):
+        """A statistic that broadcasts to the input, in the shape of the layer's weights."""
+        if len(statistic.shape) == 0:
+            return statistic
+        shape = [statistic.shape[a] for a in self._axes]
+        return ops.reshape(statistic, shape)
+
+
+def check_number(name, value, low=-math.inf, high=math.inf, above=-math.inf):
+    """Checks that an argument is a finite number within limits.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        low: Smallest value allowed.
+        high: Largest value allowed.
+        above: Value that must be exceeded.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        ValueError: If it is not a number, not finite or out of limits.
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not (math.isfinite(value) and low <= value <= high and value > above):
+        rule = f"above {above:g}" if above > -math.inf else f"of at least {low:g}"
+        rule = f"from {low:g} to {high:g}" if high < math.inf else rule
+        raise ValueError(
+            f"`{name}` must be a finite number {rule}. Received: {name}={value!r}. "
+            f"Choose a value in that range, or leave `{name}` at its default."
+        )
+    return float(value)

@@ -1,0 +1,252 @@
+"""Statistics over the batch and all positions: one mean and one variance per channel."""
+
+from keras import ops
+
+from keras_norm.layers.base import BaseBatchNormalization, check_number, register
+from keras_norm.ops import normalize
+
+
+@register
+class BatchNormalization(BaseBatchNormalization):
+    """Normalizes each channel with the mean and variance of the batch.
+
+        y = gamma · (x - mean) / √(variance + ε) + beta
+
+    In training the moments are the batch's; in inference they are moving averages,
+    `moving = momentum · moving + (1 - momentum) · batch`.
+
+    Statistics over B and all of H, W, T; gamma and beta per channel. The variance is biased, the
+    moving one too. A drop-in for `keras.layers.BatchNormalization`: same arguments, defaults,
+    weights and order, and `trainable=False` means inference mode.
+
+    Use it for convolutional networks with batches of 16 and more. With small batches the moments
+    are noisy: use `GroupNormalization` or `BatchRenormalization`. A bias in the layer before it is
+    redundant.
+
+    Args:
+        axis: Integer or list of integers, the axes that gamma and beta span: -1 for channels last,
+            1 for channels first.
+        momentum: Share of the moving moments that a batch leaves as it is, from 0 to 1. `None` is
+            the plain average of all batches since `reset_moving_moments()`.
+        epsilon: Positive float added to the variance under the root.
+        center: If `True`, add `beta`.
+        scale: If `True`, multiply by `gamma`.
+        beta_initializer, gamma_initializer: Initializers of `beta` and `gamma`.
+        moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
+        beta_regularizer, gamma_regularizer: Regularizers of `beta` and `gamma`.
+        beta_constraint, gamma_constraint: Constraints of `beta` and `gamma`.
+        synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
+            masks too. TensorFlow only.
+        **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
+
+    Call arguments:
+        inputs: Floating or integer tensor of rank 2 or higher.
+        training: Whether to use and record moments of the batch.
+        mask: Booleans of the input's shape without `axis`; elements with `False` do not count.
+
+    Input shape:
+        [B, ..., C], or with `axis=1` [B, C, ...]; every size but C may be unknown.
+
+    Output shape:
+        The input's.
+
+    Weights:
+        gamma [C], beta [C], trainable; moving_mean [C], moving_variance [C], not trainable.
+        With `momentum=None` also moving_count [C], not trainable.
+
+    Raises:
+        ValueError: If an argument's value, the input's shape or the mask's shape does not fit, or
+            if Keras's `renorm` is asked for (use `BatchRenormalization`).
+        TypeError: If `axis` or the input is of the wrong type.
+
+    Example:
+
+    >>> layer = BatchNormalization(momentum=0.9)
+    >>> layer(np.ones((8, 4, 4, 3), "float32"), training=True).shape
+    TensorShape([8, 4, 4, 3])
+
+    Reference:
+        [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167). Deviation: the moving variance
+        is the biased one, as in Keras.
+    """
+
+    def __init__(self, *args, **kwargs):
+        clipping = kwargs.pop("renorm_clipping", None)
+        kwargs.pop("renorm_momentum", None)
+        if kwargs.pop("renorm", False) or clipping is not None:
+            raise ValueError(
+                "`renorm` must be False and `renorm_clipping` None in BatchNormalization. "
+                f"Received: renorm_clipping={clipping!r} or renorm=True. "
+                "Use `keras_norm.BatchRenormalization(rmax=..., dmax=...)`."
+            )
+        super().__init__(*args, **kwargs)
+
+    def normalize(self, x, gamma, beta, training, mask):
+        if not self.uses_batch(training):
+            return normalize(x, self.moving_moments(x), gamma, beta, self.epsilon)
+        batch = self.batch_moments(x, mask)
+        y = normalize(x, batch, gamma, beta, self.epsilon)
+        self.update_moving_moments(batch, x, mask)
+        return y
+
+
+@register
+class BatchRenormalization(BaseBatchNormalization):
+    """Normalizes each channel with the batch's moments, corrected towards the moving ones.
+
+        y = gamma · ((x - mean) / σ_batch · r + d) + beta,      σ = √(variance + ε)
+        r = clip(σ_batch / σ_moving, 1/rmax, rmax)
+        d = clip((mean - moving_mean) / σ_moving, -dmax, dmax)
+
+    No gradient runs through r and d. Within the limits the output equals the inference output, so
+    that training and inference agree even for small or dependent batches. With `rmax=1, dmax=0`
+    the layer is batch normalization, which is how training begins: the limits grow linearly, from
+    (1, 0) at the first step of a ramp to (rmax, dmax) at its last. The step is a weight, so the
+    schedule runs in compiled graphs and goes on after loading.
+
+    Statistics over B and all of H, W, T; gamma and beta per channel. The moving standard deviation
+    is what is averaged; it is stored as `moving_variance` = σ² - ε, so that the weights are those
+    of `BatchNormalization` and one more.
+
+    Use it in place of `BatchNormalization` where batches are small or their samples alike. With
+    batches of one sample of few positions, use `GroupNormalization`.
+
+    Args:
+        axis: Integer or list of integers, the axes that gamma and beta span: -1 for channels last,
+            1 for channels first.
+        momentum: Share of the moving moments that a batch leaves as it is, from 0 to 1. `None` is
+            the plain average of all batches since `reset_moving_moments()`.
+        epsilon: Positive float added to the variance under the root.
+        center: If `True`, add `beta`.
+        scale: If `True`, multiply by `gamma`.
+        beta_initializer, gamma_initializer: Initializers of `beta` and `gamma`.
+        moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
+        beta_regularizer, gamma_regularizer: Regularizers of `beta` and `gamma`.
+        beta_constraint, gamma_constraint: Constraints of `beta` and `gamma`.
+        synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
+            masks too. TensorFlow only.
+        rmax: Upper limit of r at the end of its ramp, at least 1.
+        dmax: Limit of |d| at the end of its ramp, at least 0.
+        rmin: Lower limit of r at the end of its ramp, from 0 to 1. `None` ties it to 1/rmax.
+        rmax_ramp: Pair of steps (first, last) between which r's limits grow, or `None` for full
+            limits from the start.
+        dmax_ramp: Likewise for d.
+        **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
+
+    Call arguments:
+        inputs: Floating or integer tensor of rank 2 or higher.
+        training: Whether to use and record moments of the batch.
+        mask: Booleans of the input's shape without `axis`; elements with `False` do not count.
+
+    Input shape:
+        [B, ..., C], or with `axis=1` [B, C, ...]; every size but C may be unknown.
+
+    Output shape:
+        The input's.
+
+    Weights:
+        gamma [C], beta [C], trainable; moving_mean [C], moving_variance [C], step [] (int32), not
+        trainable. With `momentum=None` also moving_count [C], not trainable.
+
+    Raises:
+        ValueError: If an argument's value, the input's shape or the mask's shape does not fit.
+        TypeError: If `axis` or the input is of the wrong type.
+
+    Example:
+
+    >>> layer = BatchRenormalization(rmax=3.0, dmax=5.0, rmax_ramp=(100, 800), dmax_ramp=(100, 500))
+    >>> layer(np.ones((2, 4, 4, 3), "float32"), training=True).shape
+    TensorShape([2, 4, 4, 3])
+
+    Reference:
+        [Ioffe, 2017](https://arxiv.org/abs/1702.03275): moments, moving averages and ramps are the
+        paper's (r from step 5,000 to 40,000, d from 5,000 to 25,000). Deviation: the moving σ
+        starts at √(1 + ε).
+    """
+
+    def __init__(
+        self,
+        *args,
+        rmax=3.0,
+        dmax=5.0,
+        rmin=None,
+        rmax_ramp=(5000, 40000),
+        dmax_ramp=(5000, 25000),
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.rmax = check_number("rmax", rmax, low=1.0)
+        self.dmax = check_number("dmax", dmax, low=0.0)
+        self.rmin = None if rmin is None else check_number("rmin", rmin, low=0.0, high=1.0)
+        self.rmax_ramp = _check_ramp("rmax_ramp", rmax_ramp)
+        self.dmax_ramp = _check_ramp("dmax_ramp", dmax_ramp)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.step = self.add_weight(
+            name="step",
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def limits(self, dtype="float32"):
+        """The limits (rmin, rmax, dmax) that hold at the present step."""
+        rmax = 1.0 + (self.rmax - 1.0) * self._grown(self.rmax_ramp, dtype)
+        dmax = self.dmax * self._grown(self.dmax_ramp, dtype)
+        if self.rmin is None:
+            return 1.0 / rmax, rmax, dmax
+        return 1.0 + (self.rmin - 1.0) * self._grown(self.rmax_ramp, dtype), rmax, dmax
+
+    def _grown(self, ramp, dtype):
+        """How far a ramp has come, from 0 to 1."""
+        if ramp is None:
+            return ops.ones((), dtype=dtype)
+        first, last = ramp
+        # The last step is reached also where it is the first: a ramp may be a jump.
+        passed = ops.cast(self.step - first, dtype) / max(last - first, 1)
+        return ops.where(self.step >= last, ops.ones_like(passed), ops.clip(passed, 0.0, 1.0))
+
+    def normalize(self, x, gamma, beta, training, mask):
+        moving = self.moving_moments(x)
+        if not self.uses_batch(training):
+            return normalize(x, moving, gamma, beta, self.epsilon)
+        batch = self.batch_moments(x, mask)
+        rmin, rmax, dmax = self.limits(x.dtype)
+        deviation = ops.sqrt(moving.variance + self.epsilon)
+        r = ops.clip(ops.sqrt(batch.variance + self.epsilon) / deviation, rmin, rmax)
+        # shift and moving_mean are close, their difference is exact, and then comes the residual.
+        distance = (batch.shift - moving.shift) + batch.residual
+        d = ops.clip(distance / deviation, -dmax, dmax)
+        r, d = ops.stop_gradient(r), ops.stop_gradient(d)
+        corrected_beta = d if gamma is None else d * gamma
+        corrected_beta = corrected_beta if beta is None else corrected_beta + beta
+        corrected_gamma = r if gamma is None else r * gamma
+        y = normalize(x, batch, corrected_gamma, corrected_beta, self.epsilon)
+        self.update_moving_moments(batch, x, mask)
+        self.step.assign(self.step + 1)
+        return y
+
+    def move(self, moving_mean, moving_variance, mean, variance, rate):
+        moving_deviation = ops.sqrt(moving_variance + self.epsilon)
+        deviation = ops.sqrt(variance + self.epsilon)
+        moved = moving_deviation + rate * (deviation - moving_deviation)
+        moved_variance = ops.maximum(ops.square(moved) - self.epsilon, 0.0)
+        return moving_mean + rate * (mean - moving_mean), moved_variance
+
+
+def _check_ramp(name, ramp):
+    """A ramp as a list of two steps in order, or `None`."""
+    if ramp is None:
+        return None
+    steps = list(ramp) if isinstance(ramp, (list, tuple)) else []
+    whole = all(isinstance(s, int) and not isinstance(s, bool) for s in steps)
+    if len(steps) != 2 or not whole or not 0 <= steps[0] <= steps[1]:
+        raise ValueError(
+            f"`{name}` must be a pair (first, last) of steps with 0 <= first <= last, or None. "
+            f"Received: {name}={ramp!r}. The paper's is "
+            f"{(5000, 40000) if name == 'rmax_ramp' else (5000, 25000)}."
+        )
+    return steps

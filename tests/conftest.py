@@ -1,0 +1,30 @@
+"""Two logical CPU devices for replicas, one thread pool per worker, and the row under test."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+import tensorflow as tf
+
+from keras_norm.catalog import catalog
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(params=catalog, ids=lambda row: row.name)
+def row(request):
+    """Each row of the catalog in turn."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """No test sees another's names, seeds or dtype policy."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
