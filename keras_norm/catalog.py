@@ -194,3 +194,6 @@ catalog = Catalog(
     )
 )
 """Every layer of the package."""
+
+if __name__ == "__main__":
+    print(catalog.markdown())

@@ -181,7 +181,12 @@ def group(x, weights, arguments, training, mask=None, held=None):
 
 
 def instance(x, weights, arguments, training, mask=None, held=None):
-    return group(x, weights, {**arguments, "groups": -1}, training, mask)
+    axes, epsilon = _axes(arguments, x.ndim), arguments.get("epsilon", 1e-3)
+    chosen, y = _selected(x, mask, axes[-1]), np.empty(x.shape)
+    for _, index in _channels(x, [0, *axes]):
+        mean, variance = _moments(x[index][chosen[index]])
+        y[index] = (x[index] - mean) / np.sqrt(variance + epsilon)
+    return _affine(y, weights, axes), {}, None
 
 
 def _softmax(logits):

@@ -21,6 +21,15 @@ def rounded(x):
     return tf.maximum(x, x.dtype.min)
 
 
+def spread(means, size):
+    """Repeats the last axis, of size 1, `size` times.
+
+    TensorFlow's graph optimizer divides by zero, and ends the process, where it simplifies a
+    product with ones in a graph for an empty batch.
+    """
+    return tf.broadcast_to(means, tf.concat([tf.shape(means)[:-1], [size]], axis=0))
+
+
 def replica_sum(*tensors):
     """Sums each tensor over the replicas of the running `tf.distribute` strategy."""
     replica = tf.distribute.get_replica_context()

@@ -49,6 +49,7 @@ class BaseNormalization(keras.layers.Layer):
     """
 
     minimum_rank = 2
+    single_axis = False  # whether the layer needs to know the one axis of channels
 
     def __init__(
         self,
@@ -98,6 +99,11 @@ class BaseNormalization(keras.layers.Layer):
     def build(self, input_shape):
         """Creates gamma and beta; fixes the rank and the size of `axis`."""
         self._axes = axes.canonical(self.axis, input_shape, self.minimum_rank)
+        if self.single_axis and len(self._axes) > 1:
+            raise ValueError(
+                "`axis` must be one axis, the channels. "
+                f"Received: axis={self.axis} (input shape {tuple(input_shape)}). Use axis=-1."
+            )
         self._feature_shape = axes.sizes(self._axes, input_shape, self.axis)
         self.check_features(input_shape)
         self.input_spec = keras.layers.InputSpec(

@@ -60,6 +60,8 @@ class GroupNormalization(BaseNormalization):
         [Wu and He, 2018](https://arxiv.org/abs/1803.08494). Deviation: none; ε is Keras's.
     """
 
+    single_axis = True
+
     def __init__(self, groups=32, *args, group_size=None, **kwargs):
         super().__init__(*args, **kwargs)
         for name, value, special in (("groups", groups, (-1,)), ("group_size", group_size, ())):
@@ -79,11 +81,6 @@ class GroupNormalization(BaseNormalization):
         self.group_size = None if group_size is None else int(group_size)
 
     def check_features(self, input_shape):
-        if len(self._axes) > 1:
-            raise ValueError(
-                "`axis` must be one axis, the channels that are grouped. "
-                f"Received: axis={self.axis} (input shape {tuple(input_shape)}). Use axis=-1."
-            )
         (channels,) = self._feature_shape
         argument = "groups" if self.group_size is None else "group_size"
         value = getattr(self, argument)

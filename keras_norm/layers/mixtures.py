@@ -73,6 +73,8 @@ class SwitchableNormalization(BaseBatchNormalization):
         moving variance starts at 1, not 0.
     """
 
+    single_axis = True
+
     def __init__(self, axis=-1, momentum=0.9, epsilon=1e-5, *args, using_bn=True, **kwargs):
         super().__init__(axis, momentum, epsilon, *args, **kwargs)
         self.using_bn = using_bn
@@ -87,7 +89,7 @@ class SwitchableNormalization(BaseBatchNormalization):
             )
 
     def _wanted(self, rank):
-        return ("IN", rank > 1 + len(self._axes)), ("LN", True), ("BN", self.using_bn)
+        return ("IN", rank > 2), ("LN", True), ("BN", self.using_bn)
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -43,6 +43,12 @@ def replica_sum(*tensors: Any) -> tuple[Any, ...]:
 
 
 @overridable
+def spread(means: Any, size: int) -> Any:
+    """Repeats the last axis, of size 1, `size` times; a product, which every runtime has."""
+    return means * ops.ones((*(1,) * (len(means.shape) - 1), size), dtype=means.dtype)
+
+
+@overridable
 def rounded(x: Any) -> Any:
     """x, rounded to its dtype wherever it is used; so it is by definition."""
     return x
@@ -79,8 +85,7 @@ def _over_groups(table: Any, axis: int, groups: int) -> Any:
     size = channels // groups
     grouped = (-1, *(1,) * (rank - 3), groups, size) if rank > 2 else (-1, size)
     means = ops.mean(ops.reshape(table, grouped), axis=-1, keepdims=True)
-    spread = means * ops.ones((1,) * (len(grouped) - 1) + (size,), dtype=table.dtype)
-    return ops.reshape(spread, (-1, *shape[1:]))
+    return ops.reshape(spread(means, size), (-1, *shape[1:]))
 
 
 def _averager(
@@ -230,7 +235,8 @@ def merge(
     shift = rounded(ops.stop_gradient(average(parts.shift)[0]))
     distance = (parts.shift - shift) + parts.residual
     (residual,) = average(distance)
-    (variance,) = average(parts.variance + ops.square(distance - residual))
+    between = distance - residual
+    (variance,) = average(parts.variance + between * between)
     if total is not None:
         variance = ops.where(total > 0, variance, ops.ones_like(variance))
     return Moments(shift, residual, variance)

@@ -40,12 +40,15 @@ def normalize(x: Any, moments: Moments, gamma: Any, beta: Any, epsilon: float) -
     shift, residual, variance = moments
     factor = reciprocal_sqrt(variance + epsilon)
     joined = _is_small(x, variance, beta if gamma is None else gamma)
-    factor = factor * gamma if joined and gamma is not None else factor
-    offset = beta if joined else None
+    if joined and gamma is not None:
+        factor = factor * gamma
+    y = (x - shift) * factor
     if residual is not None:
-        offset = (0.0 if offset is None else offset) - residual * factor
-    y = affine(x - shift, factor, offset)
-    return y if joined else affine(y, gamma, beta)
+        leftover = residual * factor
+        if joined and beta is not None:
+            return y + (beta - leftover)
+        y = y - leftover
+    return affine(y, None if joined else gamma, beta)
 
 
 def normalize_by_root(x: Any, mean_square: Any, gamma: Any, beta: Any, epsilon: float) -> Any:

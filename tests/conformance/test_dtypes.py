@@ -1,0 +1,99 @@
+"""Statistics in float32 or wider under every policy; results in the compute dtype."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.support import (
+    MODES,
+    arguments,
+    assert_close,
+    backward,
+    built,
+    data,
+    forward,
+    oracle,
+    weights_of,
+)
+
+# One unit in the last place of the compute dtype.
+POLICIES = {
+    "float32": ("float32", 2e-6),
+    "float64": ("float64", 1e-12),
+    "mixed_float16": ("float16", 1e-3),
+    "mixed_bfloat16": ("bfloat16", 8e-3),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_values_weights_and_outputs(row, policy, training):
+    compute, bound = POLICIES[policy]
+    layer = built(row, dtype=policy)
+    x = tf.cast(data(row.input_shape), compute)
+    exact = tf.cast(x, "float64").numpy()
+    expected, state, _ = oracle(row, exact, weights_of(layer), arguments(row), training)
+    y = layer(x, training=training)
+    assert keras.backend.standardize_dtype(y.dtype) == layer.compute_dtype == compute
+    assert_close(tf.cast(y, "float64"), expected, bound)
+    for weight in layer.weights:
+        wanted = "float64" if policy == "float64" else "float32"
+        assert weight.dtype == ("int32" if weight.name == "step" else wanted)
+    for name, value in state.items():
+        assert_close(weights_of(layer)[name], value, 2e-6, 1.0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_half_precision_gradients(row, policy):
+    compute, bound = POLICIES[policy]
+    x, dy = data(row.input_shape), data(row.input_shape, 4)
+    exact = backward(built(row, dtype="float64"), "eager", True)
+    _, dx, dweights = exact(tf.cast(tf.cast(x, compute), "float64"), tf.cast(dy, "float64"))
+    _, actual_dx, actual = backward(built(row, dtype=policy), "graph", True)(
+        tf.cast(x, compute), tf.cast(dy, compute)
+    )
+    assert_close(tf.cast(actual_dx, "float64"), dx, 2 * bound + 1e-5)
+    for name, gradient in dweights.items():
+        assert_close(actual[name], gradient, 2 * bound + 1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_large_values_and_tiny_epsilon_stay_finite(row, policy, mode):
+    compute = POLICIES[policy][0]
+    layer = row.build(dtype=policy, epsilon=1e-12)
+    layer.build(row.input_shape)
+    x = np.random.default_rng(0).uniform(5e4, 6e4, row.input_shape).astype("float32")
+    y = forward(layer, mode, True)(tf.cast(x, compute))
+    assert np.isfinite(y.astype("float32")).all()
+    y = forward(layer, mode, True)(x * 1.2)  # 7.2e4 is no float16: the input must not be cast
+    assert np.isfinite(y.astype("float32")).all()
+    assert all(np.isfinite(w.numpy()).all() for w in layer.weights)
+
+
+def test_large_gamma_survives_autocast(row):
+    layer = row.build(dtype="mixed_float16", center=True, scale=True)
+    layer.build(row.input_shape)
+    layer.gamma.assign(0 * layer.gamma + 1e5)
+    layer.beta.assign(0 * layer.beta - 1e5)
+    with keras.src.backend.AutocastScope("float16"):
+        layer(np.ones(row.input_shape, "float32"))
+        assert np.isfinite(layer.gamma.value.numpy()).all()
+    ones = layer(np.ones(row.input_shape, "float32") * 1e-6, training=False)
+    assert keras.backend.standardize_dtype(ones.dtype) == "float16"
+
+
+def test_integers_are_cast(row):
+    layer = built(row)
+    x = np.random.default_rng(0).integers(-9, 9, row.input_shape)
+    for dtype in ("int32", "int64", "int8"):
+        y = layer(x.astype(dtype))
+        assert keras.backend.standardize_dtype(y.dtype) == "float32"
+        np.testing.assert_array_equal(y, layer(x.astype("float32")))
+
+
+def test_output_dtype_is_known_before_the_call(row):
+    for policy, (compute, _) in POLICIES.items():
+        symbolic = row.build(dtype=policy)(keras.Input(row.input_shape[1:]))
+        assert symbolic.dtype == compute

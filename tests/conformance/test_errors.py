@@ -1,0 +1,126 @@
+"""Bad input gets a ValueError or TypeError with rule, value received and fix."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.support import built, data
+
+NAN, INF = float("nan"), float("inf")
+
+BAD_ARGUMENTS = [
+    ("epsilon", -1e-3, "`epsilon` must be a finite number above 0. Received: epsilon=-0.001"),
+    ("epsilon", 0.0, "above 0"),
+    ("epsilon", NAN, "Received: epsilon=nan"),
+    ("epsilon", INF, "Received: epsilon=inf"),
+    ("epsilon", "1e-3", "Received: epsilon='1e-3'"),
+    ("epsilon", True, "Received: epsilon=True"),
+    ("epsilon", None, "Received: epsilon=None"),
+    ("momentum", 1.5, "`momentum` must be a finite number from 0 to 1. Received: momentum=1.5"),
+    ("momentum", -0.1, "from 0 to 1"),
+    ("momentum", NAN, "Received: momentum=nan"),
+    ("momentum", "0.9", "Received: momentum='0.9'"),
+    ("axis", [], "`axis` must name at least one axis"),
+    ("axis", [-1, -1], "none twice"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "text"), BAD_ARGUMENTS)
+def test_bad_arguments(row, name, value, text):
+    if row.default(name) is None:  # the layer has no such argument, and Keras says so
+        with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
+            row.build(**{name: value})
+        return
+    with pytest.raises(ValueError) as error:
+        row.build(**{name: value})
+    assert text in str(error.value)
+
+
+@pytest.mark.parametrize("axis", [1.0, "channels", None, [1.5], True, {"a": 1}])
+def test_axis_of_the_wrong_type(row, axis):
+    with pytest.raises(TypeError, match=r"`axis` must be an integer.*Received: axis=.*Use -1"):
+        row.build(axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("axis", "text"),
+    [
+        (0, "`axis` must not contain the batch axis 0. Received: axis=0 (input shape"),
+        (9, "`axis` must lie between -4 and 3 for an input of rank 4. Received: axis=9"),
+        (-5, "Received: axis=-5"),
+        ([-1, 3], "`axis` must not name an axis twice. Received: axis=[-1, 3]"),
+        (-4, "batch axis"),
+    ],
+)
+def test_axis_that_the_input_has_not(row, axis, text):
+    with pytest.raises(ValueError) as error:
+        row.build(axis=axis).build((2, 3, 4, 6))
+    assert text in str(error.value)
+
+
+def test_unknown_channels(row):
+    with pytest.raises(ValueError) as error:
+        row.build()(keras.Input((4, 4, None)))
+    assert "axis -1 must be defined" in str(error.value)
+    assert "(None, 4, 4, None)" in str(error.value)
+
+
+def test_rank_too_low(row):
+    for rank in range(1, row.layer.minimum_rank):
+        with pytest.raises(ValueError, match=f"rank {row.layer.minimum_rank} or higher"):
+            row.build()(np.ones((6,) * rank, "float32"))
+
+
+def test_other_rank_or_channels_after_build(row):
+    layer = built(row)
+    shape = row.input_shape
+    for other in ((*shape[:-1], shape[-1] + 1), (2, *shape)):
+        with pytest.raises(ValueError, match="incompatible with the layer"):
+            layer(data(other))
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["complex64", "bool", "string"],
+)
+def test_inputs_of_the_wrong_dtype(row, dtype):
+    shape = row.input_shape
+    x = tf.fill(shape, "a") if dtype == "string" else tf.cast(tf.ones(shape), dtype)
+    with pytest.raises(TypeError, match=rf"floating or integer dtype\. Received: dtype={dtype}"):
+        row.build()(x)
+
+
+def test_ragged_and_sparse_tensors(row):
+    shape = row.input_shape
+    sparse = tf.sparse.from_dense(np.ones(shape, "float32"))
+    ragged = tf.RaggedTensor.from_tensor(tf.ones(shape), ragged_rank=1)
+    for tensor, fix in ((sparse, "to_dense"), (ragged, "to_tensor")):
+        layer = built(row)
+        with pytest.raises(TypeError) as error:
+            layer(tensor)
+        assert "must be a dense tensor" in str(error.value) and fix in str(error.value)
+
+
+def test_masks_that_do_not_fit(row):
+    layer, shape = built(row), row.input_shape
+    wrong = [
+        np.ones((shape[0] + 1, *shape[1:-1]), bool),
+        np.ones((*shape, 1), bool),
+        np.ones((), bool),
+        np.ones((*shape[:-1], shape[-1] + 1), bool),
+    ]
+    for mask in wrong:
+        with pytest.raises(ValueError) as error:
+            layer(data(shape), mask=mask)
+        assert "`mask` must have the input's shape without the feature axis" in str(error.value)
+        assert f"Received: mask of shape {mask.shape} (input shape {shape})" in str(error.value)
+        assert f"Pass a mask of shape {shape[:-1]}" in str(error.value)
+
+
+def test_errors_in_build_leave_the_layer_usable(row):
+    layer = row.build()
+    with pytest.raises(ValueError):
+        layer.build((2, 3, 4, None))
+    assert not layer.weights
+    assert layer(data(row.input_shape)).shape == row.input_shape

@@ -1,0 +1,92 @@
+"""Every row leaves for LiteRT with built-in operations, and the files say the same."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+import keras_norm
+from tests.conformance.support import data, randomize
+
+CHANNELS = 6
+
+
+def convolutions_between_norms(row, size=8):
+    """Norm → Conv2D → Norm → DepthwiseConv2D, the chain that converters have failed on."""
+    inputs = keras.Input((size, size, CHANNELS), name="image")
+    x = row.build(name="first")(inputs)
+    x = keras.layers.Conv2D(CHANNELS, 3, padding="same")(x)
+    x = row.build(name="second")(x)
+    outputs = keras.layers.DepthwiseConv2D(3, padding="same")(x)
+    return randomize(keras.Model(inputs, outputs))
+
+
+def details(path):
+    """Names of a file's operations, and the shapes of its tensors."""
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    operations = [d["op_name"] for d in interpreter._get_ops_details()]
+    return operations, [tuple(d["shape_signature"]) for d in interpreter.get_tensor_details()]
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_litert(row, batch, tmp_path):
+    model = convolutions_between_norms(row)
+    path = tmp_path / "model.tflite"
+    keras_norm.export_litert(model, path, input_shape=(batch, 8, 8, CHANNELS))
+    operations, shapes = details(path)
+    assert not [name for name in operations if name.startswith(("Flex", "CUSTOM"))]
+    assert max(len(shape) for shape in shapes) <= 4
+    unwanted = {"SHAPE", "PACK", "STRIDED_SLICE", "NEG", "SQUARE", "SQUARED_DIFFERENCE"}
+    assert not unwanted & set(operations)
+    assert not {"BROADCAST_TO", "TILE", "L2_NORMALIZATION"} & set(operations)
+    result = keras_norm.verify(model, path)
+    assert result.passed, str(result)
+
+
+def test_litert_with_unknown_image_size(row, tmp_path):
+    inputs = keras.Input((None, None, CHANNELS))
+    outputs = row.build()(keras.layers.Conv2D(CHANNELS, 3, padding="same")(row.build()(inputs)))
+    model = randomize(keras.Model(inputs, outputs))
+    path = keras_norm.export_litert(model, tmp_path / "model.tflite")
+    operations, _ = details(path)
+    assert not {"SHAPE", "PACK", "STRIDED_SLICE"} & set(operations)
+    interpreter = Interpreter(str(path))
+    (detail,) = interpreter.get_input_details()
+    for size in (5, 9):
+        x = data((1, size, size, CHANNELS))
+        interpreter.resize_tensor_input(detail["index"], x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(detail["index"], x)
+        interpreter.invoke()
+        (output,) = interpreter.get_output_details()
+        expected = np.asarray(model(x))
+        actual = interpreter.get_tensor(output["index"])
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_static_norms_vanish_into_the_convolution_before_them(row, tmp_path):
+    """Batch statistics are constants in inference: no operation is left of those norms."""
+    inputs = keras.Input((8, 8, CHANNELS))
+    x = row.build()(keras.layers.Conv2D(CHANNELS, 3)(inputs))
+    model = randomize(keras.Model(inputs, keras.layers.ReLU()(x)))
+    path = keras_norm.export_litert(model, tmp_path / "model.tflite")
+    operations = [name for name in details(path)[0] if name != "DELEGATE"]
+    folds = row.name in ("BatchNormalization", "BatchRenormalization")
+    assert (operations == ["CONV_2D"]) == folds
+    assert keras_norm.verify(model, path).passed
+
+
+def test_saved_model(row, tmp_path):
+    model = convolutions_between_norms(row)
+    path = keras_norm.export_saved_model(model, tmp_path / "model")
+    result = keras_norm.verify(model, path)
+    assert result.passed, str(result)
+
+
+def test_half_precision_models_export(row, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = convolutions_between_norms(row)
+    path = keras_norm.export_litert(model, tmp_path / "model.tflite")
+    result = keras_norm.verify(model, path, bound=5e-3)
+    assert result.passed, str(result)

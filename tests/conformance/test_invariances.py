@@ -1,0 +1,62 @@
+"""Each layer is invariant to exactly what its row says, in training mode."""
+
+import numpy as np
+import pytest
+
+from keras_norm.catalog import INVARIANCES
+from tests.conformance.support import built, data
+
+
+def changed(x, invariance):
+    """The input after one change, and which samples to compare."""
+    generator = np.random.default_rng(9)
+    factors = generator.uniform(0.5, 4.0, 64)
+    if invariance == "weight scale":
+        return x * factors[: x.shape[-1]]
+    if invariance == "data scale":
+        return x * factors[: len(x)].reshape(-1, *(1,) * (x.ndim - 1))
+    if invariance == "shift":
+        return x + 3.5
+    other = data(x.shape, 77, "float64")
+    other[0] = x[0]
+    return other
+
+
+@pytest.mark.parametrize("invariance", INVARIANCES)
+def test_exactly_the_claimed_invariances_hold(row, invariance):
+    x = data(row.input_shape, dtype="float64")
+    before = built(row, dtype="float64", epsilon=1e-12)(x, training=True).numpy()
+    layer = built(row, dtype="float64", epsilon=1e-12)
+    after = layer(changed(x, invariance), training=True).numpy()
+    kept = slice(0, 1) if invariance == "batch" else slice(None)
+    difference = np.abs(after - before)[kept].max()
+    if invariance in row.invariances:
+        assert difference < 1e-9
+    else:
+        assert difference > 1e-2, "the row claims too little, or the change is too small"
+
+
+def test_scaling_the_weights_before_a_norm_changes_nothing(row):
+    """One factor for a whole weight matrix, the re-scaling invariance that all norms share."""
+    if row.name == "BatchRenormalization":
+        row_overrides = {"rmax": 1.0, "dmax": 0.0}  # r and d measure against the old scale
+    else:
+        row_overrides = {}
+    generator = np.random.default_rng(1)
+    features = data(row.input_shape, dtype="float64")
+    weights = generator.normal(size=(row.input_shape[-1],) * 2)
+    layer = built(row, dtype="float64", epsilon=1e-12, **row_overrides)
+    expected = layer(features @ weights, training=True).numpy()
+    layer = built(row, dtype="float64", epsilon=1e-12, **row_overrides)
+    scaled = layer(features @ (7.0 * weights), training=True).numpy()
+    np.testing.assert_allclose(scaled, expected, rtol=0, atol=1e-9)
+
+
+def test_a_bias_before_a_norm_is_redundant_where_the_row_says_shift(row):
+    """A bias of one value for all channels is taken out exactly by norms invariant to shifts."""
+    x = data(row.input_shape, dtype="float64")
+    layer = built(row, dtype="float64")
+    difference = np.abs(
+        built(row, dtype="float64")(x + 2.0, training=True) - layer(x, training=True)
+    ).max()
+    assert (difference < 1e-9) == ("shift" in row.invariances)

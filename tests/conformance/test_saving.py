@@ -1,0 +1,110 @@
+"""Files load in a process that only imports the package, and say the same to the last bit."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_norm.catalog import catalog
+from tests.conformance.support import data, randomize
+
+LOADER = """
+import json, sys
+import numpy as np
+import keras
+import keras_norm
+folder = sys.argv[1]
+results = {}
+for name in json.load(open(f"{folder}/names.json")):
+    x = np.load(f"{folder}/{name}.npy")
+    for suffix in ("keras", "h5"):
+        model = keras.saving.load_model(f"{folder}/{name}.{suffix}")
+        results[f"{name}.{suffix}"] = np.asarray(model(x))
+        results[f"{name}.{suffix}.trained"] = np.asarray(model(x, training=True))
+    twin = keras.models.model_from_json(open(f"{folder}/{name}.json").read())
+    twin.load_weights(f"{folder}/{name}.weights.h5")
+    results[f"{name}.weights"] = np.asarray(twin(x))
+np.savez(f"{folder}/results.npz", **results)
+"""
+
+SERVER = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+folder, results = sys.argv[1], {}
+for name in json.load(open(f"{folder}/names.json")):
+    served = tf.saved_model.load(f"{folder}/{name}_saved_model")
+    serve = served.signatures["serving_default"]
+    x = np.load(f"{folder}/{name}.npy")
+    for size in (1, len(x)):
+        (y,) = serve(tf.constant(x[:size])).values()
+        results[f"{name}.{size}"] = y.numpy()
+assert "keras_norm" not in sys.modules
+np.savez(f"{folder}/served.npz", **results)
+"""
+
+
+def model_of(row):
+    """The layer in a model, nested two deep and used twice."""
+    inputs = keras.Input(row.input_shape[1:], name="features")
+    shared = row.build(center=True, name="shared")
+    inner = keras.Sequential([keras.Input(row.input_shape[1:]), keras.Sequential([row.build()])])
+    twice = [inner(shared(inputs)), shared(keras.layers.Dense(6)(inputs))]
+    outputs = keras.layers.Dense(3)(keras.layers.Add()(twice))
+    model = keras.Model(inputs, outputs)
+    return randomize(model)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Every row's model in every format, and what two other processes computed from them."""
+    folder = tmp_path_factory.mktemp("files")
+    expected, names = {}, [row.name for row in catalog]
+    for row in catalog:
+        keras.utils.clear_session(free_memory=False)
+        model, x = model_of(row), data(row.input_shape)
+        np.save(folder / f"{row.name}.npy", x)
+        model.save(folder / f"{row.name}.keras")
+        model.save(folder / f"{row.name}.h5")
+        model.save_weights(folder / f"{row.name}.weights.h5")
+        (folder / f"{row.name}.json").write_text(model.to_json())
+        model.export(folder / f"{row.name}_saved_model", verbose=False)
+        expected[row.name] = np.asarray(model(x)), np.asarray(model(x[:1]))
+        expected[f"{row.name}.trained"] = np.asarray(model(x, training=True))
+    (folder / "names.json").write_text(json.dumps(names))
+    for script in (LOADER, SERVER):
+        subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
+    return expected, np.load(folder / "results.npz"), np.load(folder / "served.npz")
+
+
+def test_whole_models_and_weights_in_a_second_process(row, files):
+    expected, results, _ = files
+    for suffix in ("keras", "h5", "weights"):
+        np.testing.assert_array_equal(results[f"{row.name}.{suffix}"], expected[row.name][0])
+    for suffix in ("keras", "h5"):
+        trained = results[f"{row.name}.{suffix}.trained"]
+        np.testing.assert_array_equal(trained, expected[f"{row.name}.trained"])
+
+
+def test_saved_model_without_the_package(row, files):
+    expected, _, served = files
+    whole, one = expected[row.name]
+    size = np.abs(whole).max()
+    np.testing.assert_allclose(served[f"{row.name}.{len(whole)}"], whole, rtol=0, atol=1e-6 * size)
+    np.testing.assert_allclose(served[f"{row.name}.1"], one, rtol=0, atol=1e-6 * size)
+
+
+def test_weights_are_counted_once_where_a_layer_is_shared(row):
+    model = model_of(row)
+    layer = model.get_layer("shared")
+    expected = {id(w) for inner in model._flatten_layers() for w in inner.weights}
+    assert len(model.weights) == len(expected)
+    assert len([w for w in model.weights if w.path.startswith("shared/")]) == len(layer.weights)
+
+
+def test_registered_under_the_package_name(row):
+    assert keras.saving.get_registered_name(row.layer) == f"keras_norm>{row.name}"
+    assert keras.saving.get_registered_object(f"keras_norm>{row.name}") is row.layer

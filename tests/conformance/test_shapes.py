@@ -1,0 +1,113 @@
+"""Every rank, unknown sizes, empty batches, maps of one position; no rank above the input's."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.support import (
+    arguments,
+    assert_close,
+    backward,
+    built,
+    data,
+    oracle,
+    weights_of,
+)
+
+SHAPES = {2: (5, 6), 3: (4, 5, 6), 4: (3, 2, 4, 6), 5: (2, 3, 2, 3, 6)}
+
+
+def shapes_of(row):
+    return [shape for rank, shape in SHAPES.items() if rank >= row.layer.minimum_rank]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_every_rank(row, training):
+    assert len(shapes_of(row)) >= 3
+    for shape in shapes_of(row):
+        layer, x = built(row, shape), data(shape)
+        expected, state, _ = oracle(row, x, weights_of(layer), arguments(row), training)
+        assert_close(layer(x, training=training), expected, 2e-6)
+        for name, value in state.items():
+            assert_close(weights_of(layer)[name], value, 2e-6, 1.0)
+
+
+def test_unknown_sizes_fit_on_two_of_them(row):
+    for shape in shapes_of(row):
+        inputs = keras.Input((None,) * (len(shape) - 2) + (6,))
+        outputs = row.build(center=True)(inputs)
+        assert outputs.shape == inputs.shape
+        model = keras.Model(inputs, outputs)
+        model.compile("sgd", "mse")
+        for factor in (1, 2):
+            x = data((shape[0] * factor, *(n * factor for n in shape[1:-1]), 6))
+            assert np.isfinite(model.train_on_batch(x, x))
+            layer = model.layers[1]
+            expected, _, _ = oracle(row, x, weights_of(layer), arguments(row), False)
+            assert_close(model.predict(x, verbose=0), expected, 2e-6)
+
+
+def test_no_tensor_has_a_rank_above_the_inputs(row):
+    for shape in shapes_of(row):
+        for training in (True, False):
+            layer = built(row, shape)
+            free = tf.TensorSpec((None,) * (len(shape) - 1) + shape[-1:])
+            for spec in (tf.TensorSpec(shape), free):
+                traced = tf.function(lambda x, call=layer, t=training: call(x, training=t))
+                graph = traced.get_concrete_function(spec).graph
+                ranks = [
+                    (len(output.shape), operation.name)
+                    for operation in graph.get_operations()
+                    for output in operation.outputs
+                    if output.shape.rank is not None
+                ]
+                assert max(ranks)[0] <= len(shape), max(ranks)
+
+
+def test_static_shape_is_kept(row):
+    for shape in shapes_of(row):
+        layer = built(row, shape)
+        known = tf.TensorSpec((None, *shape[1:]))
+        traced = tf.function(lambda x, call=layer: call(x, training=False))
+        assert traced.get_concrete_function(known).output_shapes.as_list() == [None, *shape[1:]]
+
+
+def test_empty_batch(row):
+    for shape in shapes_of(row):
+        layer = built(row, shape)
+        before = weights_of(layer)
+        empty = np.zeros((0, *shape[1:]), "float32")
+        for mode in ("eager", "graph", "xla"):
+            y, dx, dweights = backward(layer, mode, True)(empty, empty)
+            assert y.shape == dx.shape == empty.shape
+            for name, gradient in dweights.items():
+                assert np.isfinite(gradient).all(), (mode, name)
+        assert layer(empty, training=False).shape == empty.shape
+        for name, value in weights_of(layer).items():
+            assert name == "step" or np.array_equal(value, before[name]), name
+
+
+def test_empty_batch_of_unknown_size(row):
+    layer = built(row)
+    before = weights_of(layer)
+    spec = tf.TensorSpec((None, *row.input_shape[1:]))
+    traced = tf.function(lambda x: layer(x, training=True), input_signature=[spec])
+    assert traced(np.zeros((0, *row.input_shape[1:]), "float32")).shape[0] == 0
+    for name, value in weights_of(layer).items():
+        assert name == "step" or np.array_equal(value, before[name]), name
+
+
+def test_one_sample_of_one_position(row):
+    for shape in shapes_of(row):
+        one = (1,) * (len(shape) - 1) + shape[-1:]
+        layer, x = built(row, one), data(one)
+        dy = data(one, 5)
+        expected, _, _ = oracle(row, x, weights_of(layer), arguments(row), True)
+        for mode in ("eager", "xla"):
+            layer = built(row, one)
+            y, dx, dweights = backward(layer, mode, True)(x, dy)
+            assert_close(y, expected, 2e-6)
+            assert np.isfinite(dx).all()
+            assert all(np.isfinite(g).all() for g in dweights.values())
+            assert all(np.isfinite(w.numpy()).all() for w in layer.weights)

@@ -1,0 +1,112 @@
+"""`fit` works, what must move does, and the truth table of training and trainable holds."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.conformance.support import built, data, weights_of
+
+
+def small_model(row, **compile_arguments):
+    shape = row.input_shape[1:]
+    inputs = keras.Input(shape)
+    x = keras.layers.Dense(6, activation="tanh")(inputs)
+    x = row.build(center=True, scale=True, name="norm")(x)
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
+    model.compile(keras.optimizers.Adam(0.03), "mse", **compile_arguments)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("how", "policy"),
+    [
+        ({"run_eagerly": True}, "float32"),
+        ({"jit_compile": False}, "mixed_float16"),
+        ({"jit_compile": True}, "float32"),
+    ],
+    ids=["eager", "graph, mixed_float16", "xla"],
+)
+def test_fit_lowers_the_loss_and_moves_what_must_move(row, how, policy):
+    keras.config.set_dtype_policy(policy)
+    model = small_model(row, **how)
+    norm = model.get_layer("norm")
+    before = weights_of(norm)
+    x = data((24, *row.input_shape[1:]))
+    y = x.reshape(24, -1)[:, :3].sum(-1, keepdims=True)
+    losses = model.fit(x, y, batch_size=8, epochs=8, verbose=0).history["loss"]
+    assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
+    for name, value in weights_of(norm).items():
+        assert np.isfinite(value).all() and not np.array_equal(value, before[name]), name
+
+
+def test_truth_table_of_training_and_trainable(row):
+    x = data(row.input_shape)
+    for training in (True, False, None):
+        for trainable in (True, False):
+            layer = built(row)
+            layer.trainable = trainable
+            before = weights_of(layer)
+            y = layer(x, training=training).numpy()
+            moved = any(not np.array_equal(v, before[k]) for k, v in weights_of(layer).items())
+            assert moved == (bool(training) and trainable and row.training_differs)
+            inference = built(row)(x, training=False).numpy()
+            assert np.array_equal(y, inference) or moved
+            if moved:
+                assert not np.allclose(y, inference, atol=1e-3)
+
+
+def test_frozen_inside_a_nested_model_means_inference(row):
+    inner = keras.Sequential([keras.Input(row.input_shape[1:]), built(row)])
+    outer = keras.Sequential([keras.Input(row.input_shape[1:]), inner])
+    x = data(row.input_shape)
+    expected = outer(x, training=False).numpy()
+    outer.trainable = False
+    before = outer.get_weights()
+    np.testing.assert_array_equal(outer(x, training=True), expected)
+    for now, then in zip(outer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_not_finite_batch_never_enters_the_weights(row):
+    layer = built(row)
+    before = weights_of(layer)
+    for poison in (np.nan, np.inf, 1e25):
+        x = data(row.input_shape)
+        x.flat[3] = poison
+        layer(x, training=True)
+    for name, value in weights_of(layer).items():
+        assert name == "step" or np.array_equal(value, before[name]), name
+
+
+def test_a_nan_stays_within_its_sample(row):
+    """Unless the layer mixes samples, which its row then does not deny."""
+    layer, x = built(row), data(row.input_shape)
+    clean = layer(x, training=True).numpy()
+    x[0].flat[0] = np.nan
+    poisoned = layer(x, training=True).numpy()
+    assert np.isnan(poisoned[0]).any()
+    alone = np.array_equal(poisoned[1:], clean[1:])
+    assert alone == ("batch" in row.invariances)
+
+
+def test_a_call_that_fails_leaves_the_weights(row):
+    layer = built(row)
+    before = weights_of(layer)
+    wrong = np.ones((row.input_shape[0] + 3, *row.input_shape[1:-1]), bool)
+    with pytest.raises(ValueError, match="mask"):
+        layer(data(row.input_shape), training=True, mask=wrong)
+    for name, value in weights_of(layer).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_two_trainings_are_bitwise_equal(row):
+    runs = []
+    for _ in range(2):
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(7)
+        model = small_model(row, jit_compile=False)
+        x = data((16, *row.input_shape[1:]))
+        model.fit(x, x.reshape(16, -1)[:, :1], batch_size=4, epochs=2, shuffle=False, verbose=0)
+        runs.append(model.get_weights())
+    for first, second in zip(*runs, strict=True):
+        np.testing.assert_array_equal(first, second)

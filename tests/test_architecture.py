@@ -1,0 +1,76 @@
+"""Who may import whom; how long things may be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "keras_norm"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Folder or file: what it may import from the package. Own folder is listed where allowed.
+MAY_IMPORT = {
+    "backend": ["backend"],
+    "ops": ["backend", "ops"],
+    "layers": ["ops", "layers.base"],
+    "catalog": ["layers"],
+    "export": ["backend", "ops", "layers", "catalog", "export"],
+    "cli": ["catalog", "export", "__version__"],
+}
+MAY_IMPORT_TENSORFLOW = ("backend.tensorflow", "export")
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path):
+    """Dotted names a file imports, wherever in the file the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_follow_the_levels(path):
+    name = name_of(path)
+    if name == "__init__":
+        return
+    allowed = MAY_IMPORT[name.split(".")[0]]
+    for imported in imports_of(path):
+        if imported.startswith("keras_norm"):
+            target = imported.removeprefix("keras_norm").removeprefix(".")
+            assert any(target == a or target.startswith(f"{a}.") for a in allowed), imported
+        if imported.split(".")[0] == "tensorflow":
+            assert name.startswith(MAY_IMPORT_TENSORFLOW), imported
+        assert ".src" not in imported, f"{imported} is no public interface"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1].lineno if ast.get_docstring(node) and node.body[1:] else node.lineno
+            assert node.end_lineno - first < 40, f"{node.name} is too long"
+
+
+def test_oracles_import_numpy_alone():
+    path = Path(__file__).parent / "oracles.py"
+    roots = {name.split(".")[0] for name in imports_of(path)}
+    assert roots <= {"numpy", "itertools"}
+
+
+def test_importing_the_package_adds_nothing_heavy_to_keras_and_tensorflow():
+    script = (
+        "import sys, keras, tensorflow; before = set(sys.modules); import keras_norm;"
+        "print({m.split('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'keras_norm'}"

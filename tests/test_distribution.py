@@ -1,0 +1,109 @@
+"""`tf.distribute` on two logical devices: one big batch and its shards say the same."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.support import assert_close, data, randomize, weights_of
+from keras_norm.catalog import catalog
+
+STATEFUL = [row for row in catalog if row.training_differs]
+SHAPE = (6, 3, 4, 6)
+SHARDS = {"even": (3, 3), "uneven": (5, 1), "one is empty": (6, 0)}
+
+
+def mask_of(shape):
+    mask = np.random.default_rng(3).random(shape[:-1]) > 0.4
+    mask[-2:] = True  # so that the mask differs between the replicas
+    return mask
+
+
+def replicated(row, x, dy, mask, sizes):
+    """y, dx, the gradients' sum, and each replica's weights, of a step on two replicas."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        layer = row.build(synchronized=True)
+        layer.build(x.shape)
+    randomize(layer)
+    cuts = np.cumsum((0, *sizes))
+
+    def shard(array):
+        def of(context):
+            index = context.replica_id_in_sync_group
+            return tf.constant(array[cuts[index] : cuts[index + 1]])
+
+        return strategy.experimental_distribute_values_from_function(of)
+
+    def step(x, dy, mask):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True, mask=mask)
+            loss = tf.reduce_sum(y * dy)
+        return y, tape.gradient(loss, [x, *(w.value for w in layer.trainable_weights)])
+
+    @tf.function
+    def run(x, dy, mask):
+        return strategy.run(step, (x, dy, mask))
+
+    y, (dx, *dweights) = run(shard(x), shard(dy), None if mask is None else shard(mask))
+
+    def join(value):
+        return np.concatenate([v.numpy() for v in strategy.experimental_local_results(value)])
+
+    summed = [sum(v.numpy() for v in strategy.experimental_local_results(g)) for g in dweights]
+    copies = {
+        w.name: [v.numpy() for v in strategy.experimental_local_results(w.value)]
+        for w in layer.weights
+    }
+    return join(y), join(dx), summed, copies
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+@pytest.mark.parametrize("sizes", SHARDS.values(), ids=SHARDS)
+@pytest.mark.parametrize("row", STATEFUL, ids=lambda row: row.name)
+def test_synchronized_shards_equal_one_big_batch(row, sizes, masked):
+    x, dy = data(SHAPE) + 1e3, data(SHAPE, 3)
+    mask = mask_of(SHAPE) if masked else None
+    single = row.build()
+    single.build(SHAPE)
+    randomize(single)
+    tensor = tf.constant(x.astype("float32"))
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        y = single(tensor, training=True, mask=mask)
+        loss = tf.reduce_sum(y * dy)
+    dx, *dweights = tape.gradient(loss, [tensor, *(w.value for w in single.trainable_weights)])
+    ours = replicated(row, tensor.numpy(), dy, mask, sizes)
+    assert_close(ours[0], y, 8e-6)
+    assert_close(ours[1], dx, 4e-5)
+    for actual, expected in zip(ours[2], dweights, strict=True):
+        assert_close(actual, expected, 4e-5, np.abs(dy).max())
+    for name, expected in weights_of(single).items():
+        first, second = ours[3][name]
+        np.testing.assert_array_equal(first, second)
+        assert_close(first, expected, 8e-6, 1.0)
+
+
+@pytest.mark.parametrize("row", catalog, ids=lambda row: row.name)
+def test_fit_under_a_strategy_keeps_replicas_together(row):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.Input(row.input_shape[1:]), row.build(), keras.layers.Flatten()]
+            + [keras.layers.Dense(1)]
+        )
+        model.compile("sgd", "mse", jit_compile=False)
+    x = data((10, *row.input_shape[1:]))
+    losses = model.fit(x, x.reshape(10, -1)[:, :1], batch_size=4, epochs=2, verbose=0)
+    assert np.isfinite(losses.history["loss"]).all()
+    for weight in model.weights:
+        copies = [v.numpy() for v in strategy.experimental_local_results(weight.value)]
+        np.testing.assert_array_equal(*copies)
+
+
+def test_synchronized_needs_replicas_of_tensorflow(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    for row in STATEFUL:
+        with pytest.raises(ValueError, match="`synchronized` must be False with this backend"):
+            row.build(synchronized=True)
