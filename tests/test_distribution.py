@@ -5,12 +5,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.support import assert_close, data, randomize, weights_of
 from keras_norm.catalog import catalog
+from tests.conformance.support import assert_close, data, randomize, weights_of
 
 STATEFUL = [row for row in catalog if row.training_differs]
 SHAPE = (6, 3, 4, 6)
 SHARDS = {"even": (3, 3), "uneven": (5, 1), "one is empty": (6, 0)}
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    """One for the process: TensorFlow numbers the collectives of each new strategy from 1 again."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def mask_of(shape):
@@ -19,9 +25,8 @@ def mask_of(shape):
     return mask
 
 
-def replicated(row, x, dy, mask, sizes):
+def replicated(strategy, row, x, dy, mask, sizes):
     """y, dx, the gradients' sum, and each replica's weights, of a step on two replicas."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         layer = row.build(synchronized=True)
         layer.build(x.shape)
@@ -62,7 +67,7 @@ def replicated(row, x, dy, mask, sizes):
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 @pytest.mark.parametrize("sizes", SHARDS.values(), ids=SHARDS)
 @pytest.mark.parametrize("row", STATEFUL, ids=lambda row: row.name)
-def test_synchronized_shards_equal_one_big_batch(row, sizes, masked):
+def test_synchronized_shards_equal_one_big_batch(strategy, row, sizes, masked):
     x, dy = data(SHAPE) + 1e3, data(SHAPE, 3)
     mask = mask_of(SHAPE) if masked else None
     single = row.build()
@@ -74,7 +79,7 @@ def test_synchronized_shards_equal_one_big_batch(row, sizes, masked):
         y = single(tensor, training=True, mask=mask)
         loss = tf.reduce_sum(y * dy)
     dx, *dweights = tape.gradient(loss, [tensor, *(w.value for w in single.trainable_weights)])
-    ours = replicated(row, tensor.numpy(), dy, mask, sizes)
+    ours = replicated(strategy, row, tensor.numpy(), dy, mask, sizes)
     assert_close(ours[0], y, 8e-6)
     assert_close(ours[1], dx, 4e-5)
     for actual, expected in zip(ours[2], dweights, strict=True):
@@ -86,8 +91,7 @@ def test_synchronized_shards_equal_one_big_batch(row, sizes, masked):
 
 
 @pytest.mark.parametrize("row", catalog, ids=lambda row: row.name)
-def test_fit_under_a_strategy_keeps_replicas_together(row):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_fit_under_a_strategy_keeps_replicas_together(strategy, row):
     with strategy.scope():
         model = keras.Sequential(
             [keras.Input(row.input_shape[1:]), row.build(), keras.layers.Flatten()]
