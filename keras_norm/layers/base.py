@@ -50,6 +50,7 @@ class BaseNormalization(keras.layers.Layer):
 
     minimum_rank = 2
     single_axis = False  # whether the layer needs to know the one axis of channels
+    any_rank = False  # whether a built layer takes inputs of other ranks, as Keras's LayerNorm does
 
     def __init__(
         self,
@@ -98,17 +99,17 @@ class BaseNormalization(keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates gamma and beta; fixes the rank and the size of `axis`."""
-        self._axes = axes.canonical(self.axis, input_shape, self.minimum_rank)
-        if self.single_axis and len(self._axes) > 1:
+        over = axes.canonical(self.axis, input_shape, self.minimum_rank)
+        if self.single_axis and len(over) > 1:
             raise ValueError(
                 "`axis` must be one axis, the channels. "
                 f"Received: axis={self.axis} (input shape {tuple(input_shape)}). Use axis=-1."
             )
-        self._feature_shape = axes.sizes(self._axes, input_shape, self.axis)
+        self._feature_shape = axes.sizes(over, input_shape, self.axis)
         self.check_features(input_shape)
-        self.input_spec = keras.layers.InputSpec(
-            ndim=len(input_shape), axes=dict(zip(self._axes, self._feature_shape, strict=True))
-        )
+        given = self.axis if isinstance(self.axis, list) else [self.axis]
+        rank = {"min_ndim": self.minimum_rank} if self.any_rank else {"ndim": len(input_shape)}
+        self.input_spec = keras.layers.InputSpec(axes={a: input_shape[a] for a in given}, **rank)
         for name, wanted in (("gamma", self.scale), ("beta", self.center)):
             if wanted:
                 setattr(self, name, self.add_affine(name))
@@ -134,7 +135,7 @@ class BaseNormalization(keras.layers.Layer):
     def call(self, inputs, training=None, mask=None):
         """Casts up, normalizes, casts down. Layers state `normalize` alone."""
         x = ops.cast(inputs, self._statistics_dtype(inputs))
-        mask = axes.expand_mask(mask, x.shape, self._axes)
+        mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
         y = self.normalize(x, gamma, beta, training, mask)
         return ops.cast(y, self.compute_dtype)
@@ -154,11 +155,15 @@ class BaseNormalization(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def axes_of(self, x):
+        """`axis` as sorted, non-negative integers."""
+        return axes.canonical(self.axis, x.shape, self.minimum_rank)
+
     def broadcast(self, weight, x):
         """A weight that spans `axis`, in x's dtype and broadcasting to x; `None` stays `None`."""
         if weight is None:
             return None
-        shape = axes.broadcastable(self._axes, x.shape)
+        shape = axes.broadcastable(self.axes_of(x), x.shape)
         return ops.reshape(ops.cast(weight, x.dtype), shape)
 
     def _statistics_dtype(self, inputs):
@@ -290,7 +295,7 @@ class BaseBatchNormalization(BaseNormalization):
 
     def batch_moments(self, x, mask):
         """Moments of the batch over all axes but `axis`."""
-        over = axes.others(self._axes, len(x.shape))
+        over = axes.others(self.axes_of(x), len(x.shape))
         return moments(x, over, mask=mask, synchronized=self.synchronized)
 
     def moving_moments(self, x):
@@ -303,7 +308,7 @@ class BaseBatchNormalization(BaseNormalization):
 
         Layers call it last, so that a call that fails leaves the weights as they were.
         """
-        over = axes.others(self._axes, len(x.shape))
+        over = axes.others(self.axes_of(x), len(x.shape))
         number = self._flat(count(x, over, mask, self.synchronized))
         old = [ops.cast(w, x.dtype) for w in (self.moving_mean, self.moving_variance)]
         new = [self._flat(batch.mean), self._flat(batch.variance)]
@@ -337,7 +342,7 @@ class BaseBatchNormalization(BaseNormalization):
         """A statistic that broadcasts to the input, in the shape of the layer's weights."""
         if len(statistic.shape) == 0:
             return statistic
-        shape = [statistic.shape[a] for a in self._axes]
+        shape = [statistic.shape[a] for a in self.axes_of(statistic)]
         return ops.reshape(statistic, shape)
 
 

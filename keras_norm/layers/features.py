@@ -56,6 +56,8 @@ class LayerNormalization(BaseNormalization):
         [Ba et al., 2016](https://arxiv.org/abs/1607.06450). Deviation: none; ε is Keras's.
     """
 
+    any_rank = True
+
     def __init__(self, *args, **kwargs):
         if kwargs.pop("rms_scaling", False):
             raise ValueError(
@@ -65,7 +67,8 @@ class LayerNormalization(BaseNormalization):
         super().__init__(*args, **kwargs)
 
     def normalize(self, x, gamma, beta, training, mask):
-        statistics = moments(x, self._axes, mask=axes.varying(mask, self._axes))
+        over = self.axes_of(x)
+        statistics = moments(x, over, mask=axes.varying(mask, over))
         return normalize(x, statistics, gamma, beta, self.epsilon)
 
 
@@ -123,6 +126,8 @@ class RMSNormalization(BaseNormalization):
         has not, stands under the root, as in Keras.
     """
 
+    any_rank = True
+
     def __init__(
         self, axis=-1, epsilon=1e-6, center=False, *args, zero_centered_gamma=False, **kwargs
     ):
@@ -143,5 +148,6 @@ class RMSNormalization(BaseNormalization):
     def normalize(self, x, gamma, beta, training, mask):
         if gamma is not None and self.zero_centered_gamma:
             gamma = gamma + 1.0
-        square = mean_square(x, self._axes, axes.varying(mask, self._axes))
+        over = self.axes_of(x)
+        square = mean_square(x, over, axes.varying(mask, over))
         return normalize_by_root(x, square, gamma, beta, self.epsilon)

@@ -96,7 +96,7 @@ class GroupNormalization(BaseNormalization):
             self._groups = channels // self.group_size
 
     def normalize(self, x, gamma, beta, training, mask):
-        (channel,) = self._axes
+        (channel,) = self.axes_of(x)
         space = axes.others((0, channel), len(x.shape))
         statistics = moments(x, space, mask=mask, group_axis=channel, groups=self._groups)
         return normalize(x, statistics, gamma, beta, self.epsilon)
@@ -157,5 +157,5 @@ class InstanceNormalization(BaseNormalization):
     minimum_rank = 3
 
     def normalize(self, x, gamma, beta, training, mask):
-        space = axes.others((0, *self._axes), len(x.shape))
+        space = axes.others((0, *self.axes_of(x)), len(x.shape))
         return normalize(x, moments(x, space, mask=mask), gamma, beta, self.epsilon)

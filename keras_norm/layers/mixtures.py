@@ -102,10 +102,10 @@ class SwitchableNormalization(BaseBatchNormalization):
         return self.using_bn
 
     def normalize(self, x, gamma, beta, training, mask):
-        space = axes.others((0, *self._axes), len(x.shape))
+        space = axes.others((0, *self.axes_of(x)), len(x.shape))
         instance = moments(x, space, mask=mask)
         weights = None if mask is None else mean(ops.cast(mask, x.dtype), space)
-        parts = {"IN": instance, "LN": merge(instance, self._axes, weights=weights)}
+        parts = {"IN": instance, "LN": merge(instance, self.axes_of(x), weights=weights)}
         uses_batch = self.using_bn and self.uses_batch(training)
         if uses_batch:
             synchronized = self.synchronized

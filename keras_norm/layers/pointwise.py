@@ -53,9 +53,11 @@ class PixelNormalization(BaseNormalization):
         [Karras et al., 2018](https://arxiv.org/abs/1710.10196). Deviation: none.
     """
 
+    any_rank = True
+
     def __init__(self, axis=-1, epsilon=1e-8, center=False, scale=False, *args, **kwargs):
         super().__init__(axis, epsilon, center, scale, *args, **kwargs)
 
     def normalize(self, x, gamma, beta, training, mask):
-        square = mean_square(x, self._axes)
+        square = mean_square(x, self.axes_of(x))
         return normalize_by_root(x, square, gamma, beta, self.epsilon)

@@ -81,7 +81,8 @@ def backward(layer, mode, training):
     def step(x, dy, mask=None):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = layer(x, training=training, mask=mask)
+            # Keras's own layers take no mask, mostly.
+            y = layer(x, training=training, **({} if mask is None else {"mask": mask}))
             loss = tf.reduce_sum(tf.cast(y, dy.dtype) * dy)
         return y, *tape.gradient(loss, [x, *(w.value for w in trainable)])
 

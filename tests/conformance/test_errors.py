@@ -72,10 +72,21 @@ def test_rank_too_low(row):
             row.build()(np.ones((6,) * rank, "float32"))
 
 
-def test_other_rank_or_channels_after_build(row):
+def test_other_channels_after_build(row):
     layer = built(row)
     shape = row.input_shape
-    for other in ((*shape[:-1], shape[-1] + 1), (2, *shape)):
+    for channels in (shape[-1] + 1, 1):
+        with pytest.raises(ValueError, match="incompatible with the layer"):
+            layer(data((*shape[:-1], channels)))
+
+
+def test_other_rank_after_build(row):
+    """Layers whose statistics stay within one position take any rank, as Keras's do."""
+    layer, other = built(row), (2, *row.input_shape)
+    if row.layer.any_rank:
+        expected = built(row, other)(data(other))
+        np.testing.assert_array_equal(layer(data(other)), expected)
+    else:
         with pytest.raises(ValueError, match="incompatible with the layer"):
             layer(data(other))
 

@@ -144,6 +144,8 @@ class Whiten(layers.Layer):
     def __init__(self, function, **kwargs):
         super().__init__(**kwargs)
         self.function = function
+        # Not called, and named like an operation of the layer above it.
+        self.decoy = layers.Identity(name="Svd")
 
     def call(self, x):
         covariance = tf.matmul(x, x, transpose_a=True) + tf.eye(x.shape[-1])
@@ -159,7 +161,13 @@ class Block(layers.Layer):
         self.whiten = Whiten(tf.linalg.cholesky, name="whiten")
 
     def call(self, x):
-        return self.whiten(self.plain(x))
+        # In this order the operations of `whiten` get the scope `whiten_1`.
+        return self.plain(self.whiten(x))
+
+
+def svd_in_a_misleading_scope(covariance):
+    with tf.name_scope("by_inverse"):
+        return tf.linalg.svd(covariance)[1]
 
 
 def whitening():
@@ -167,7 +175,7 @@ def whitening():
     inner_out = Block(name="block")(layers.Dense(4)(inner_in))
     inner = keras.Model(inner_in, inner_out, name="inner")
     inputs = keras.Input((5, 4), name="x")
-    outputs = Whiten(lambda c: tf.linalg.svd(c)[1], name="by_svd")(inner(inputs))
+    outputs = Whiten(svd_in_a_misleading_scope, name="by_svd")(inner(inputs))
     return keras.Model(inputs, Whiten(tf.linalg.inv, name="by_inverse")(outputs), name="net")
 
 

@@ -252,6 +252,22 @@ def test_a_failing_export_leaves_the_old_one(tmp_path, monkeypatch, module, name
     assert os.listdir(tmp_path) == ["exported"]
 
 
+def test_an_interrupted_deletion_leaves_no_half_folder_as_old(tmp_path, monkeypatch):
+    target = tmp_path / "exported"
+    export_saved_model(several(), target)
+
+    def interrupted(path, **kwargs):
+        (path / "saved_model.pb").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(placing.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_saved_model(sequential(), target)
+    monkeypatch.undo()
+    assert list(serving(target).structured_input_signature[1]) == ["x"]
+    assert not list(tmp_path.glob(".exported.*/old"))
+
+
 def test_a_failing_export_leaves_nothing_where_nothing_was(tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "write_saved_model", half_written)
     with pytest.raises(OSError, match="full"):
