@@ -7,8 +7,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, settings
 
 from keras_norm.catalog import catalog
+
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+settings.register_profile("quick", max_examples=400, derandomize=True, **COMMON)
+settings.register_profile("thorough", max_examples=16_000, **COMMON)
+settings.load_profile("quick")
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

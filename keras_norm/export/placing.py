@@ -1,0 +1,68 @@
+"""Puts a finished file or folder in its place, so that nobody ever sees half of one."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def placed(path: Path) -> Iterator[Path]:
+    """Takes what the body writes to the path that is handed out, and moves it to `path`.
+
+    A file replaces a file in one step. A folder cannot: the old one is renamed aside, the new one
+    renamed in, then the old one deleted; if the new one cannot come in, the old one goes back.
+    When the body raises, `path` stays as it was. A process killed just between the two renames
+    leaves no folder at `path`, but the whole old one as `old` in the hidden folder beside it.
+
+    Args:
+        path: The target. Missing parents are created.
+
+    Yields:
+        A path on the same file system, under a hidden folder beside the target.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    # The result keeps its own permissions: only the stage around it is private.
+    new, old = stage / "new", stage / "old"
+    try:
+        yield new
+        _flush(new)
+        if new.is_dir() and path.is_dir():
+            _swap(new, path, old)
+            # Under another name while it goes: what a killed process leaves as `old` is whole.
+            _remove(old.rename(stage / "deleted"))
+        else:
+            os.replace(new, path)
+    finally:
+        _remove(new)
+        # Not empty only where the old folder could be neither replaced nor put back.
+        with contextlib.suppress(OSError):
+            stage.rmdir()
+
+
+def _swap(new: Path, path: Path, old: Path) -> None:
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Sends files to the disk before a name points at them: a power cut must not leave holes."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with open(file, "rb+") as handle:
+                os.fsync(handle.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

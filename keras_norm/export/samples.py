@@ -1,0 +1,105 @@
+"""Data to run a model and its file on: the caller's, checked, or drawn from a seed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_norm.export import signature
+
+_BATCH, _SIZE, _SEED = 2, 8, 0
+
+
+def given(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
+    """The caller's data by input name, in the types of the model's inputs.
+
+    Args:
+        model: A Functional or Sequential model.
+        data: An array, a list of arrays in the order of the inputs, or a dict by input name.
+
+    Returns:
+        One array per input, in the order of the model's inputs.
+
+    Raises:
+        ValueError: If the inputs are not the model's, or if they hold no sample.
+    """
+    names, tensors = signature.input_names(model), signature.input_tensors(model)
+    if isinstance(data, Mapping):
+        by_name = {signature.identifier(name): value for name, value in data.items()}
+    else:
+        values = data if isinstance(data, (list, tuple)) and len(names) > 1 else [data]
+        by_name = dict(zip(names, values, strict=False)) if len(values) == len(names) else {}
+    if set(by_name) != set(names):
+        raise ValueError(
+            "`data` must be one array, a list with one array per input, or a dict by input name. "
+            f"Received: data of type {type(data).__name__}"
+            + (f" with {_parts(data)}" if isinstance(data, (Mapping, list, tuple)) else "")
+            + f". The inputs are named {names}."
+        )
+    arrays = {
+        name: np.asarray(by_name[name], dtype=tensor.dtype)
+        for name, tensor in zip(names, tensors, strict=True)
+    }
+    if len({len(array) if array.ndim else 0 for array in arrays.values()} | {0}) != 2:
+        raise ValueError(
+            "`data` must hold the same number of samples, at least one, for every input. "
+            f"Received: shapes { {name: array.shape for name, array in arrays.items()} }. "
+            "Give every array a batch axis of the same size."
+        )
+    return arrays
+
+
+def _parts(data: Mapping | Sequence) -> str:
+    return f"the keys {list(data)}" if isinstance(data, Mapping) else f"{len(data)} entries"
+
+
+def drawn(
+    model: keras.Model, fixed: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Random data that the model takes, the same in every run.
+
+    Args:
+        model: A Functional or Sequential model.
+        fixed: Shapes that a file takes, by input name; -1 for a free size. Defaults to none.
+
+    Returns:
+        One array per input: normal numbers for floats, 0 and 1 for integers (any embedding has
+        these), with a batch of 2 and a size of 8 where neither model nor file names one.
+
+    Raises:
+        ValueError: If an input holds neither numbers nor booleans.
+    """
+    random = np.random.default_rng(_SEED)
+    names, tensors = signature.input_names(model), signature.input_tensors(model)
+    fixed = fixed or {}
+    if len(fixed) == len(names) == 1:
+        fixed = {names[0]: next(iter(fixed.values()))}
+    result = {}
+    for name, tensor in zip(names, tensors, strict=True):
+        shape = _merged(tuple(tensor.shape), fixed.get(name))
+        if tensor.dtype == "string":
+            raise ValueError(
+                "`data` must be given for a model that takes strings. "
+                f"Received: data=None (input {name!r}). Pass a few strings."
+            )
+        numbers: np.ndarray = random.standard_normal(shape)
+        if "float" not in tensor.dtype:
+            numbers = numbers > 0
+        result[name] = numbers.astype(tensor.dtype)
+    return result
+
+
+def _merged(own: tuple[int | None, ...], fixed: np.ndarray | None) -> tuple[int, ...]:
+    """Sizes by the model, else by the file, else by default.
+
+    A file for one sample at a time still gets two: a fault may show in the second alone.
+    """
+    if fixed is None or len(fixed) != len(own):
+        fixed = np.full(len(own), -1)
+    batch = own[0] or max(_BATCH, int(fixed[0]))
+    rest = [
+        mine or (int(file) if file > 0 else _SIZE)
+        for mine, file in zip(own[1:], fixed[1:], strict=True)
+    ]
+    return (batch, *rest)
