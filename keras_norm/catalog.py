@@ -35,7 +35,9 @@ class Row:
         statistics: What the statistics run over.
         paper: Where the layer was defined.
         training_differs: Whether training and inference compute different functions.
+        folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
+        uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
 
     layer: type
@@ -45,7 +47,9 @@ class Row:
     statistics: str
     paper: str
     training_differs: bool = False
+    folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
+    uncorrected: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -125,6 +129,7 @@ catalog = Catalog(
             "B, H, W",
             "[Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167)",
             training_differs=True,
+            folds=True,
             invariances=frozenset({"weight scale", "shift"}),
         ),
         Row(
@@ -135,6 +140,8 @@ catalog = Catalog(
             "B, H, W",
             "[Ioffe 2017](https://arxiv.org/abs/1702.03275)",
             training_differs=True,
+            folds=True,
+            uncorrected={"rmax": 1.0, "dmax": 0.0},
         ),
         Row(
             LayerNormalization,
@@ -194,6 +201,3 @@ catalog = Catalog(
     )
 )
 """Every layer of the package."""
-
-if __name__ == "__main__":
-    print(catalog.markdown())

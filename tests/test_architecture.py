@@ -57,7 +57,9 @@ def test_files_and_functions_are_short(path):
     assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            first = node.body[1].lineno if ast.get_docstring(node) and node.body[1:] else node.lineno
+            first = (
+                node.body[1].lineno if ast.get_docstring(node) and node.body[1:] else node.lineno
+            )
             assert node.end_lineno - first < 40, f"{node.name} is too long"
 
 
@@ -72,5 +74,7 @@ def test_importing_the_package_adds_nothing_heavy_to_keras_and_tensorflow():
         "import sys, keras, tensorflow; before = set(sys.modules); import keras_norm;"
         "print({m.split('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "{'keras_norm'}"

@@ -93,10 +93,8 @@ def test_synchronized_shards_equal_one_big_batch(strategy, row, sizes, masked):
 @pytest.mark.parametrize("row", catalog, ids=lambda row: row.name)
 def test_fit_under_a_strategy_keeps_replicas_together(strategy, row):
     with strategy.scope():
-        model = keras.Sequential(
-            [keras.Input(row.input_shape[1:]), row.build(), keras.layers.Flatten()]
-            + [keras.layers.Dense(1)]
-        )
+        head = [keras.layers.Flatten(), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input(row.input_shape[1:]), row.build(), *head])
         model.compile("sgd", "mse", jit_compile=False)
     x = data((10, *row.input_shape[1:]))
     losses = model.fit(x, x.reshape(10, -1)[:, :1], batch_size=4, epochs=2, verbose=0)

@@ -47,7 +47,7 @@ def overridable(function: Callable) -> Callable:
     return dispatch
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def override_of(name: str) -> Callable | None:
     """The running backend's version of the op `name`, or `None`."""
     module = f"{__name__}.{keras.backend.backend()}"

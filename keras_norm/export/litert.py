@@ -13,6 +13,7 @@ import keras
 
 from keras_norm.export import signature
 from keras_norm.export.placing import placed
+from keras_norm.export.precision import in_float32
 from keras_norm.export.saved_model import ENDPOINT, write_saved_model
 
 Shape = tuple[int | None, ...]
@@ -24,7 +25,7 @@ def export_litert(
     *,
     input_shape: Shape | Mapping[str, Shape] | None = None,
 ) -> Path:
-    """Writes `model` as a float32 LiteRT (`.tflite`) file.
+    """Writes `model` as a float32 LiteRT (`.tflite`) file, also where its policy is another.
 
     The file uses LiteRT's built-in operations alone, so it runs where the TensorFlow ("Flex")
     kernels are not installed: phones, microcontrollers, delegates. It has one signature,
@@ -111,7 +112,7 @@ def _converted(model: keras.Model, shapes: list[Shape]) -> bytes:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
-        write_saved_model(model, Path(folder), shapes)
+        write_saved_model(in_float32(model), Path(folder), shapes)
         try:
             with _standard_error_into(said):
                 converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -129,8 +130,7 @@ def _converted(model: keras.Model, shapes: list[Shape]) -> bytes:
                 "`model` must consist of operations that are built into LiteRT. "
                 f"Received: model={model.name!r} with {'; '.join(offenders)}. Replace these "
                 "layers, or compute what they compute once and keep it as a constant weight "
-                "(whitening by a fixed matrix, for example); rebuild layers of another type "
-                'than float32 with `dtype="float32"` and give them the old weights.'
+                "(whitening by a fixed matrix, for example)."
             ) from error
 
 
@@ -175,8 +175,5 @@ def _layer_of(model: keras.Model, location: Any) -> str:
                     path.append(name)
                     break
         if owner is not None:
-            kind = type(owner).__name__
-            if owner.compute_dtype != "float32":
-                kind += f" in {owner.compute_dtype}"
-            return f"the layer '{'/'.join(path[1:] or path)}' ({kind})"
+            return f"the layer '{'/'.join(path[1:] or path)}' ({type(owner).__name__})"
     return "an unknown layer"

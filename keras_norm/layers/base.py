@@ -3,7 +3,6 @@
 import inspect
 import math
 import numbers
-from typing import Any
 
 import keras
 from keras import constraints, initializers, ops, regularizers
@@ -23,7 +22,7 @@ class BaseNormalization(keras.layers.Layer):
     """Base of every layer that normalizes activations.
 
     It owns `axis`, `epsilon`, gamma and beta, the dtype of the arithmetic, the shape of the mask,
-    and the config. A layer adds its own arguments and one method, `normalize`, its paper's equation.
+    and the config. A layer adds its arguments and one method, `normalize`, its paper's equation.
 
     Statistics and the affine part are computed in float32 or wider under every dtype policy; the
     result is cast to the policy's compute dtype. Arguments are kept as given: `get_config` returns
@@ -92,10 +91,9 @@ class BaseNormalization(keras.layers.Layer):
         inherited = inspect.signature(super(cls, cls).__init__).parameters
         parameters = {**own, **{n: p for n, p in inherited.items() if n not in own}}
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-        cls.__init__.__signature__ = inspect.Signature(
-            [p for kind in kinds for p in parameters.values() if p.kind is kind]
-            + [parameters["kwargs"]]
-        )
+        ordered = [p for kind in kinds for p in parameters.values() if p.kind is kind]
+        signature = inspect.Signature([*ordered, parameters["kwargs"]])
+        cls.__init__.__signature__ = signature  # type: ignore[attr-defined]
 
     def build(self, input_shape):
         """Creates gamma and beta; fixes the rank and the size of `axis`."""
@@ -300,7 +298,10 @@ class BaseBatchNormalization(BaseNormalization):
 
     def moving_moments(self, x):
         """The moving moments in x's dtype, broadcasting to x."""
-        mean, variance = self.broadcast(self.moving_mean, x), self.broadcast(self.moving_variance, x)
+        mean, variance = (
+            self.broadcast(self.moving_mean, x),
+            self.broadcast(self.moving_variance, x),
+        )
         return Moments(mean, None, variance)
 
     def update_moving_moments(self, batch, x, mask):
@@ -320,9 +321,9 @@ class BaseBatchNormalization(BaseNormalization):
             self.moving_count.assign(ops.where(valid, seen + number, seen))
         else:
             rate = 1.0 - self.momentum
-        moved = self.move(*old, *new, rate)
-        self.moving_mean.assign(ops.where(valid, moved[0], old[0]))
-        self.moving_variance.assign(ops.where(valid, moved[1], old[1]))
+        mean, variance = self.move(old[0], old[1], new[0], new[1], rate)
+        self.moving_mean.assign(ops.where(valid, mean, old[0]))
+        self.moving_variance.assign(ops.where(valid, variance, old[1]))
 
     def move(self, moving_mean, moving_variance, mean, variance, rate):
         """Moving moments after a batch that enters them with weight `rate`."""

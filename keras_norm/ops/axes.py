@@ -89,8 +89,8 @@ def sizes(axes: Sequence[int], shape: Shape, axis: Any) -> tuple[int, ...]:
     Raises:
         ValueError: If one of them is unknown.
     """
-    result = tuple(shape[a] for a in axes)
-    if any(size is None for size in result):
+    result = tuple(size for size in (shape[a] for a in axes) if size is not None)
+    if len(result) < len(axes):
         raise ValueError(
             f"axis {axis} must be defined: gamma and beta have its size. "
             f"Received: axis={axis!r} (input shape {tuple(shape)}). "

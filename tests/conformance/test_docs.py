@@ -69,5 +69,15 @@ def test_everything_public_has_a_docstring(name):
 
 
 def test_readme_shows_the_catalog():
-    """`python -m keras_norm.catalog` prints the table."""
+    """`python -c "import keras_norm; print(keras_norm.catalog.markdown())"` prints the table."""
     assert catalog.markdown() in README.read_text()
+
+
+def test_readme_code_runs(tmp_path, monkeypatch):
+    """Every Python block of the README, one after the other, as a reader would run them."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)

@@ -72,8 +72,7 @@ def test_static_norms_vanish_into_the_convolution_before_them(row, tmp_path):
     model = randomize(keras.Model(inputs, keras.layers.ReLU()(x)))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
     operations = [name for name in details(path)[0] if name != "DELEGATE"]
-    folds = row.name in ("BatchNormalization", "BatchRenormalization")
-    assert (operations == ["CONV_2D"]) == folds
+    assert (operations == ["CONV_2D"]) == row.folds
     assert keras_norm.verify(model, path).passed
 
 

@@ -65,4 +65,6 @@ def test_moving_statistics_after_a_thousand_steps(row):
     for name, value in weights_of(layer).items():
         assert_close(value, weights[name], 1e-5)
         moved = not np.array_equal(value, before[name])
-        assert moved == (row.training_differs and name in ("moving_mean", "moving_variance", "step"))
+        assert moved == (
+            row.training_differs and name in ("moving_mean", "moving_variance", "step")
+        )

@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from keras_norm import backend
-from keras_norm.export import export_litert, placing
+from keras_norm.export import export_litert, placing, verify
 
 
 def several(batch_size=None):
@@ -197,13 +197,22 @@ def test_refused_operations_are_named_with_their_layers(tmp_path):
     assert os.listdir(tmp_path) == ["model.tflite"]
 
 
-def test_refused_types_are_named_with_their_layers(tmp_path):
-    inputs = keras.Input((6, 6, 3))
-    model = keras.Model(inputs, layers.Conv2D(4, 3, name="half", dtype="mixed_float16")(inputs))
-    with pytest.raises(
-        ValueError, match=r"Conv2D in the layer 'half' \(Conv2D in float16\).*`dtype=\"float32\"`"
-    ):
-        export_litert(model, tmp_path / "model.tflite")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+def test_models_of_other_dtypes_become_float32(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    inputs = keras.Input((6, 6, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    inner = keras.Sequential([layers.BatchNormalization(), layers.Conv2D(2, 3)])
+    model = keras.Model(inputs, keras.ops.tanh(inner(x)))
+    before = [w.copy() for w in model.get_weights()]
+    path = export_litert(model, tmp_path / "model.tflite")
+    (detail,) = Interpreter(str(path)).get_signature_runner().get_output_details().values()
+    assert detail["dtype"] == np.float32
+    bound = {"float64": 1e-5, "mixed_bfloat16": 5e-2}.get(policy, 5e-3)
+    assert verify(model, path, bound=bound).passed
+    assert model.dtype_policy.name == policy
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
 
 
 class WhitenedState(layers.Layer):

@@ -99,8 +99,8 @@ def test_a_built_model_says_the_same(training):
 
 
 # Keras's own tests, which come in its wheel, run against our layers. Left out are the texts of
-# errors (ours say more), what ours refuse (`ln_basics` tests `rms_scaling`, `serialization` renorm),
-# and channels first with a mask that lacks the last axis, which is not the channels' there.
+# errors (ours say more), what ours refuse (`ln_basics` tests `rms_scaling`, `serialization` tests
+# renorm), and channels first with a mask that lacks the last axis, not that of the channels.
 KERAS_TESTS = {
     "batch_normalization_test": r"renorm|serialization|test_correctness(8|9|1\d)$",
     "layer_normalization_test": r"invalid_axis|rms_scaling|ln_basics",

@@ -46,7 +46,7 @@ def test_no_groups_at_all():
 
 
 def test_groups_and_group_size():
-    with pytest.raises(ValueError, match="groups=2, group_size=3. Pass one of the two"):
+    with pytest.raises(ValueError, match=r"groups=2, group_size=3\. Pass one of the two"):
         keras_norm.GroupNormalization(groups=2, group_size=3)
 
 

@@ -1,0 +1,137 @@
+"""The command line: what it prints, and with which exit status it ends."""
+
+import re
+import subprocess
+import sys
+
+import keras
+import pytest
+from typer.testing import CliRunner
+
+import keras_norm
+from keras_norm.cli import app
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the models `good.keras` and `other.keras`, which differ in their weights."""
+    folder = tmp_path_factory.mktemp("cli")
+    for seed, name in enumerate(("good", "other")):
+        keras.utils.set_random_seed(seed)
+        layers = [
+            keras.Input((4, 4, 1), name="image"),
+            keras.layers.Conv2D(4, 3),
+            keras_norm.GroupNormalization(2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, name="scores"),
+        ]
+        keras.Sequential(layers).save(folder / f"{name}.keras")
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch):
+    """Runs the command in `folder`."""
+    monkeypatch.chdir(folder)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+def test_help_names_every_command(run):
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in ("list", "export-saved-model", "export-litert", "verify"):
+        assert command in result.output
+
+
+def test_version(run):
+    assert run("--version").output == f"keras_norm {keras_norm.__version__}\n"
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_list_shows_every_layer_in_full(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    result = run("list")
+    assert result.exit_code == 0
+    for row in keras_norm.catalog:
+        assert row.name in result.output
+
+
+def test_list_shows_every_cell(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    output = run("list").output
+    for cells in keras_norm.catalog.cells():
+        for cell in cells:
+            # A paper is a link: its name is shown, its address is behind it.
+            assert re.sub(r"\[(.*)\]\(.*\)", r"\1", cell) in output
+
+
+def test_saved_model(run, folder):
+    result = run("export-saved-model", "good.keras", "served")
+    assert (result.exit_code, result.output) == (0, "Wrote served\n")
+    assert (folder / "served" / "saved_model.pb").is_file()
+    result = run("verify", "good.keras", "served")
+    assert result.exit_code == 0
+    assert "served agrees with the model" in result.output
+
+
+def test_litert(run):
+    result = run("export-litert", "good.keras", "lite/good.tflite")
+    assert (result.exit_code, result.output) == (0, "Wrote lite/good.tflite\n")
+    assert run("verify", "good.keras", "lite/good.tflite").exit_code == 0
+    result = run("verify", "other.keras", "lite/good.tflite")
+    assert result.exit_code == 1
+    assert "DOES NOT AGREE" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [("5,4,4,1", (5, 4, 4, 1)), (" none, 4,4,1", (None, 4, 4, 1))]
+)
+def test_litert_takes_an_input_shape(run, monkeypatch, text, shape):
+    given = {}
+    monkeypatch.setattr(
+        "keras_norm.export.export_litert", lambda model, path, **named: given.update(named)
+    )
+    assert run("export-litert", "good.keras", "a.tflite", "--input-shape", text).exit_code == 0
+    assert given == {"input_shape": shape}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,x"], "commas"),
+        (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,3"], "`input_shape`"),
+        (["export-litert", "good.keras", "a.bin"], "`path` must be a file that ends in `.tflite`"),
+        (["export-saved-model", "good.keras", "."], "`path` must be free"),
+        (["export-saved-model", "missing.keras", "a"], "missing.keras"),
+        (["verify", "good.keras", "missing.tflite"], "`path` must be a file or folder that exists"),
+        (["verify", "good.keras", "broken.tflite"], "`path` must be a file that runs"),
+    ],
+)
+def test_an_error_is_one_line(run, folder, arguments, message):
+    (folder / "broken.tflite").write_bytes(b"no model")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("error", [ImportError, FileNotFoundError, TypeError, ValueError])
+def test_every_kind_of_error_is_caught(run, monkeypatch, error):
+    def fail(*_):
+        raise error("why\n\nand wherefore")
+
+    monkeypatch.setattr("keras_norm.export.export_saved_model", fail)
+    result = run("export-saved-model", "good.keras", "a")
+    assert (result.exit_code, result.stderr) == (2, "Error: why and wherefore\n")
+
+
+def test_the_program(folder):
+    program = [sys.executable, "-c", "from keras_norm.cli import main; main()"]
+    done = subprocess.run(
+        [*program, "verify", "good.keras", "nothing"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("Error: `path` must be a file or folder")
+    assert "Traceback" not in done.stderr
