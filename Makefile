@@ -1,0 +1,44 @@
+# Each target sets up .venv by itself; it needs Python 3.10 or newer with pip, and make.
+PYTHON ?= python3
+VENV := .venv
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help demo test lint clean
+# Two installations at a time would overwrite each other's files.
+.NOTPARALLEL:
+
+help:
+	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
+	@echo 'make test   runs the tests'
+	@echo 'make lint   checks style and types'
+	@echo 'make clean  deletes .venv and everything that the others write'
+
+demo: $(VENV)/installed-demo
+	@echo '==> Running examples/01_train_save_export.py'
+	$(VENV)/bin/python examples/01_train_save_export.py
+
+test: $(VENV)/installed-test
+	@echo '==> Running the tests'
+	$(VENV)/bin/python -m pytest -q -n 2
+
+lint: $(VENV)/installed-lint
+	@echo '==> Checking style and types'
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info saved_models/demo
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written when everything before it has succeeded, so what failed is done again.
+$(VENV)/created:
+	@echo '==> Creating $(VENV)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml $(VENV)/created
+	@echo '==> Installing keras_norm and what `make $*` needs (the first time, some minutes)'
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-input --editable '.[$*]'
+	@touch $@
