@@ -165,11 +165,12 @@ class BaseNormalization(keras.layers.Layer):
         return ops.reshape(ops.cast(weight, x.dtype), shape)
 
     def _statistics_dtype(self, inputs):
-        if hasattr(inputs, "row_splits") or hasattr(inputs, "dense_shape"):
+        ragged = hasattr(inputs, "row_splits") or getattr(inputs, "ragged", False)
+        if ragged or hasattr(inputs, "dense_shape") or getattr(inputs, "sparse", False):
             raise TypeError(
-                f"The input of layer {self.name!r} must be a dense tensor. Received: "
-                f"{type(inputs).__name__}. Convert it first: `ragged.to_tensor()` and a mask, or "
-                "`tf.sparse.to_dense(sparse)`."
+                f"The input of layer {self.name!r} must be a dense tensor. Received: a "
+                f"{'ragged' if ragged else 'sparse'} {type(inputs).__name__}. Convert it first: "
+                "`ragged.to_tensor()` and a mask, or `tf.sparse.to_dense(sparse)`."
             )
         dtype = standardize_dtype(inputs.dtype)
         if "float" not in dtype and "int" not in dtype:
@@ -178,6 +179,11 @@ class BaseNormalization(keras.layers.Layer):
                 f"Received: dtype={dtype}. Convert it first, e.g. with `keras.ops.cast`."
             )
         return result_type(dtype if "float" in dtype else "float32", self.variable_dtype, "float32")
+
+    def compute_output_spec(self, inputs, **kwargs):
+        """The input's shape in the compute dtype; refuses here what the call would refuse."""
+        self._statistics_dtype(inputs)
+        return super().compute_output_spec(inputs, **kwargs)
 
     def compute_output_shape(self, input_shape):
         """The input's shape."""

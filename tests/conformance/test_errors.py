@@ -113,6 +113,13 @@ def test_ragged_and_sparse_tensors(row):
         assert "must be a dense tensor" in str(error.value) and fix in str(error.value)
 
 
+def test_symbolic_inputs_are_refused_while_the_model_is_built(row):
+    shape = row.input_shape[1:]
+    for wrong in ({"dtype": "complex64"}, {"dtype": "string"}, {"sparse": True}):
+        with pytest.raises(TypeError, match="must be"):
+            row.build()(keras.Input(shape, **wrong))
+
+
 def test_masks_that_do_not_fit(row):
     layer, shape = built(row), row.input_shape
     wrong = [
