@@ -1,4 +1,4 @@
-# Each target sets up .venv by itself; it needs Python 3.10 or newer with pip, and make.
+# Each target sets up .venv by itself; it needs Python 3.11 or newer with pip, and make.
 PYTHON ?= python3
 VENV := .venv
 export TF_CPP_MIN_LOG_LEVEL ?= 3
