@@ -8,7 +8,7 @@ KINDS = {
     "offset": lambda n: n * 0.1 + 1e4,
     "constant": lambda n: 0 * n + 7.25,
     "sparse": lambda n: n * (np.abs(n) > 1.5),
-    "huge": lambda n: n * 1e15,
+    "large": lambda n: n * 1e6,
     "tiny": lambda n: n * 1e-15,
     "denormal": lambda n: n * 1e-40,
 }

@@ -36,7 +36,8 @@ def test_any_input_gets_the_papers_answer(drawn):
     assert y.shape == x.shape and np.isfinite(y).all()
     fully_masked = mask is not None and not mask.all()  # there the paper says nothing
     if not fully_masked:
-        assert_close(y, expected, 2e-5)
+        # Where the answer is 0, the oracle's is a rounding of x in float64 over the root of ε.
+        assert_close(y, expected, 2e-5, 2e-10 * np.abs(x).max() / np.sqrt(layer.epsilon))
     assert row.layer.from_config(config).get_config() == layer.get_config() == config
     after = weights_of(layer)
     for name, value in after.items():
