@@ -84,6 +84,12 @@ def test_large_gamma_survives_autocast(row):
     assert keras.backend.standardize_dtype(ones.dtype) == "float16"
 
 
+def test_a_float64_policy_computes_in_float64_whatever_comes_in(row):
+    layer, x = built(row, dtype="float64"), data(row.input_shape)
+    expected, _, _ = oracle(row, x, weights_of(layer), arguments(row), True)
+    assert_close(layer(x, training=True), expected, 1e-12)
+
+
 def test_integers_are_cast(row):
     layer = built(row)
     x = np.random.default_rng(0).integers(-9, 9, row.input_shape)

@@ -14,7 +14,6 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from keras_norm import backend
 from keras_norm.export import export_litert, placing, verify
 
 
@@ -125,19 +124,11 @@ def test_free_sizes_run_at_any_size(tmp_path):
         np.testing.assert_allclose(run(image=data)["features"], model(data), rtol=0, atol=1e-5)
 
 
-def test_traces_the_definition_of_operations(tmp_path, monkeypatch):
-    monkeypatch.setattr(backend, "OVERRIDABLE", {})
-    monkeypatch.setattr(backend, "override_of", lambda name: lambda x: x * 5.0)
-    thrice = backend.overridable(lambda x: x * 3.0)
-
-    class Thrice(layers.Layer):
-        def call(self, x):
-            return thrice(x)
-
-    model = keras.Sequential([keras.Input((2,), name="x"), Thrice(name="y")])
+def test_traces_the_definition_of_operations(tmp_path, five_or_three):
     data = np.ones((1, 2), "float32")
-    assert float(model(data)[0, 0]) == 5.0
-    assert runner(export_litert(model, tmp_path / "model.tflite"))(x=data)["y"][0, 0] == 3.0
+    assert float(five_or_three(data)[0, 0]) == 5.0
+    path = export_litert(five_or_three, tmp_path / "model.tflite")
+    assert runner(path)(x=data)["y"][0, 0] == 3.0
 
 
 class Whiten(layers.Layer):
