@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_norm
 from tests.conformance.support import assert_close, data, randomize, weights_of
+from tests.oracles import renorm as renorm_oracle
 
 SHAPE = (6, 4, 4, 3)
 
@@ -95,6 +96,17 @@ def test_no_gradient_runs_through_r_and_d():
     variance = x.numpy().astype("float64").var((0, 1, 2))
     r = np.sqrt((variance + 1e-3) / (4.0 + 1e-3))
     assert_close(gradients[0], gradients[1] * r, 1e-5)
+
+
+def test_renorm_measures_small_moves_of_a_large_mean():
+    """d = (mean - moving_mean) / σ, where float32 holds either mean to 0.06 only."""
+    limits = {"rmax": 1e3, "dmax": 1e3, "rmax_ramp": None, "dmax_ramp": None}
+    layer = keras_norm.BatchRenormalization(**limits)
+    layer.build(SHAPE)
+    layer.moving_mean.assign(1e6 * tf.ones(3))
+    x = (data(SHAPE) + 1e6).astype("float32")
+    expected, _, _ = renorm_oracle(x.astype("float64"), weights_of(layer), limits, True)
+    assert_close(layer(x, training=True), expected, 1e-5)
 
 
 def test_default_ramps_are_the_papers():
