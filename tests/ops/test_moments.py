@@ -32,7 +32,7 @@ def test_merged_slices_are_the_whole():
 
 def test_merging_counts_what_masks_leave():
     x = data(SHAPE)
-    mask = (np.random.default_rng(0).random((4, 3, 5, 1)) > 0.4) & True
+    mask = np.random.default_rng(0).random((4, 3, 5, 1)) > 0.4
     mask[1] = False
     weights = mean(mask.astype("float32"), (1, 2))
     merged = merge(moments(x, (1, 2), mask=mask), (0,), weights=weights)
