@@ -26,6 +26,12 @@ def row(request):
     return request.param
 
 
+@pytest.fixture(params=catalog.of_kind("activations"), ids=lambda row: row.name)
+def norm(request):
+    """Each row of a layer of the frame in turn."""
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """No test sees another's names, seeds or dtype policy."""

@@ -1,24 +1,14 @@
 """The frame of every normalization layer, written once."""
 
-import inspect
-import math
-import numbers
-
 import keras
 from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
+from keras_norm.arguments import KeepsArguments, check_number
 from keras_norm.ops import Moments, axes, count, moments
 
-_KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
 
-
-def register(layer: type) -> type:
-    """Registers a class under the package name that files carry; it never changes."""
-    return keras.saving.register_keras_serializable(package="keras_norm")(layer)
-
-
-class BaseNormalization(keras.layers.Layer):
+class BaseNormalization(KeepsArguments):
     """Base of every layer that normalizes activations.
 
     It owns `axis`, `epsilon`, gamma and beta, the dtype of the arithmetic, the shape of the mask,
@@ -82,19 +72,6 @@ class BaseNormalization(keras.layers.Layer):
         self.supports_masking = True
         self.autocast = False  # inputs come as they are: casting 7e4 to float16 first loses it
 
-    def __init_subclass__(cls, **kwargs):
-        """Gives `help()` and `get_config` the whole list of arguments, inherited ones included."""
-        super().__init_subclass__(**kwargs)
-        if "__init__" not in vars(cls):
-            return
-        own = inspect.signature(cls.__init__).parameters
-        inherited = inspect.signature(super(cls, cls).__init__).parameters
-        parameters = {**own, **{n: p for n, p in inherited.items() if n not in own}}
-        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-        ordered = [p for kind in kinds for p in parameters.values() if p.kind is kind]
-        signature = inspect.Signature([*ordered, parameters["kwargs"]])
-        cls.__init__.__signature__ = signature  # type: ignore[attr-defined]
-
     def build(self, input_shape):
         """Creates gamma and beta; fixes the rank and the size of `axis`."""
         over = axes.canonical(self.axis, input_shape, self.minimum_rank)
@@ -132,9 +109,28 @@ class BaseNormalization(keras.layers.Layer):
 
     def call(self, inputs, training=None, mask=None):
         """Casts up, normalizes, casts down. Layers state `normalize` alone."""
-        x = ops.cast(inputs, self._statistics_dtype(inputs))
-        mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
+        x = self.cast_up(inputs)
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
+        return self.normalize_with(x, gamma, beta, training, mask)
+
+    def cast_up(self, inputs):
+        """The input in the dtype of the statistics, float32 or wider."""
+        return ops.cast(inputs, self._statistics_dtype(inputs))
+
+    def normalize_with(self, x, gamma, beta, training=None, mask=None):
+        """`call` with a gamma and a beta that someone else has made.
+
+        Args:
+            x: What `cast_up` returned.
+            gamma: Factor in x's dtype that broadcasts to x, or `None`.
+            beta: Offset likewise, or `None`.
+            training: Whether the call is a training step.
+            mask: A mask as Keras has them, or `None`.
+
+        Returns:
+            The normalized tensor, in the compute dtype.
+        """
+        mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
         y = self.normalize(x, gamma, beta, training, mask)
         return ops.cast(y, self.compute_dtype)
 
@@ -188,17 +184,6 @@ class BaseNormalization(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """The input's shape."""
         return tuple(input_shape)
-
-    def get_config(self):
-        """All arguments, as given to the constructor."""
-        config = super().get_config()
-        for name, parameter in inspect.signature(type(self)).parameters.items():
-            if parameter.kind is not parameter.VAR_KEYWORD:
-                value = getattr(self, name)
-                kind = _KINDS.get(name.rpartition("_")[2])
-                value = kind.serialize(value) if kind else value
-                config[name] = list(value) if isinstance(value, (list, tuple)) else value
-        return config
 
 
 class BaseBatchNormalization(BaseNormalization):
@@ -351,30 +336,3 @@ class BaseBatchNormalization(BaseNormalization):
             return statistic
         shape = [statistic.shape[a] for a in self.axes_of(statistic)]
         return ops.reshape(statistic, shape)
-
-
-def check_number(name, value, low=-math.inf, high=math.inf, above=-math.inf):
-    """Checks that an argument is a finite number within limits.
-
-    Args:
-        name: The argument's name.
-        value: What the user gave.
-        low: Smallest value allowed.
-        high: Largest value allowed.
-        above: Value that must be exceeded.
-
-    Returns:
-        The value as a float.
-
-    Raises:
-        ValueError: If it is not a number, not finite or out of limits.
-    """
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not (math.isfinite(value) and low <= value <= high and value > above):
-        rule = f"above {above:g}" if above > -math.inf else f"of at least {low:g}"
-        rule = f"from {low:g} to {high:g}" if high < math.inf else rule
-        raise ValueError(
-            f"`{name}` must be a finite number {rule}. Received: {name}={value!r}. "
-            f"Choose a value in that range, or leave `{name}` at its default."
-        )
-    return float(value)

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_norm.layers.base import BaseBatchNormalization, check_number, register
+from keras_norm.arguments import check_number, register
+from keras_norm.layers.base import BaseBatchNormalization
 from keras_norm.ops import normalize
 
 

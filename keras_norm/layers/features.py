@@ -1,6 +1,7 @@
 """Statistics over the features of one position: no batch, no moving moments."""
 
-from keras_norm.layers.base import BaseNormalization, register
+from keras_norm.arguments import register
+from keras_norm.layers.base import BaseNormalization
 from keras_norm.ops import axes, mean_square, moments, normalize, normalize_by_root
 
 

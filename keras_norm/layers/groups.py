@@ -2,7 +2,8 @@
 
 import numbers
 
-from keras_norm.layers.base import BaseNormalization, register
+from keras_norm.arguments import register
+from keras_norm.layers.base import BaseNormalization
 from keras_norm.ops import axes, moments, normalize
 
 

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_norm.layers.base import BaseBatchNormalization, register
+from keras_norm.arguments import register
+from keras_norm.layers.base import BaseBatchNormalization
 from keras_norm.ops import axes, blend, mean, merge, moments, normalize
 
 

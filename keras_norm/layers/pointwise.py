@@ -1,6 +1,7 @@
 """Statistics over the channels of one pixel, with nothing to learn."""
 
-from keras_norm.layers.base import BaseNormalization, register
+from keras_norm.arguments import register
+from keras_norm.layers.base import BaseNormalization
 from keras_norm.ops import mean_square, normalize_by_root
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_norm
 from tests.conformance.support import assert_close, data, randomize, weights_of
-from tests.oracles import renorm as renorm_oracle
+from tests.oracles.batch import renorm as renorm_oracle
 
 SHAPE = (6, 4, 4, 3)
 

@@ -6,8 +6,8 @@ import pytest
 
 import keras_norm
 from tests.conformance.support import assert_close, data, randomize
-from tests.oracles import layer as layer_oracle
-from tests.oracles import rms as rms_oracle
+from tests.oracles.features import layer as layer_oracle
+from tests.oracles.features import rms as rms_oracle
 
 SHAPE = (3, 4, 5)
 

@@ -1,4 +1,4 @@
-"""One row per layer. Tests, command line and README read what they know of the layers here."""
+"""What a row of the catalog holds, and the catalog as a table."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
-from keras_norm.layers.features import LayerNormalization, RMSNormalization
-from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
-from keras_norm.layers.mixtures import SwitchableNormalization
-from keras_norm.layers.pointwise import PixelNormalization
+import keras
+
+KINDS = MappingProxyType(
+    {
+        "activations": "Norms of activations",
+        "conditional": "Norms whose gamma and beta a second input predicts",
+        "weights": "Norms of weights",
+        "recurrent": "Cells of recurrent networks",
+        "data": "Norms of input data, learned by `adapt`",
+    }
+)
+"""The kinds of layers: what they are given and where they stand in a model."""
 
 INVARIANCES = MappingProxyType(
     {
@@ -31,24 +38,29 @@ class Row:
         layer: The class.
         short: Name for command lines and figures.
         arguments: Arguments of the example that tests build, chosen so that every term acts.
-        input_shape: Shape of the example's input, batch included.
+        input_shape: Shape of the example's input, batch included; one per input where a layer takes
+            several.
         statistics: What the statistics run over.
         paper: Where the layer was defined.
+        kind: A key of `KINDS`.
         training_differs: Whether training and inference compute different functions.
         folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
+        tolerance: Largest error of a float32 output, over the output's size.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
 
     layer: type
     short: str
     arguments: Mapping[str, Any]
-    input_shape: tuple[int, ...]
+    input_shape: tuple[Any, ...]
     statistics: str
     paper: str
+    kind: str = "activations"
     training_differs: bool = False
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
+    tolerance: float = 2e-6
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,8 +69,25 @@ class Row:
         return self.layer.__name__
 
     def build(self, **overrides: Any) -> Any:
-        """The example layer, with some arguments replaced."""
-        return self.layer(**{**self.arguments, **overrides})
+        """The example layer, with some arguments replaced.
+
+        An argument that is a layer stands in the row as a function that makes one: two layers must
+        not share it.
+        """
+        chosen = {**self.arguments, **overrides}
+        made = {k: v() if inspect.isfunction(v) else v for k, v in chosen.items()}
+        return self.layer(**made)
+
+    def example(self, **overrides: Any) -> Any:
+        """What a model calls: the layer itself, or the recurrent layer that runs the cell."""
+        layer = self.build(**overrides)
+        if self.kind == "recurrent":
+            return keras.layers.RNN(layer, return_sequences=True, dtype=layer.dtype_policy)
+        return layer
+
+    def takes(self, argument: str) -> bool:
+        """Whether the layer has an argument."""
+        return argument in inspect.signature(self.layer).parameters
 
     def default(self, argument: str) -> Any:
         """An argument's default, or `None` where there is no such argument."""
@@ -94,21 +123,29 @@ class Catalog(tuple[Row, ...]):
     def cells(self) -> Iterator[tuple[str, ...]]:
         """The table's rows, as text, in the order of `COLUMNS`."""
         for row in self:
-            momentum = row.default("momentum")
+            epsilon, momentum = row.default("epsilon"), row.default("momentum")
             yield (
                 row.name,
                 row.statistics,
                 "yes" if row.training_differs else "no",
                 ", ".join(key for key in INVARIANCES if key in row.invariances) or "–",
-                f"{row.default('epsilon'):g}",
+                "–" if epsilon is None else f"{epsilon:g}",
                 "–" if momentum is None else f"{momentum:g}",
                 row.paper,
             )
 
+    def of_kind(self, kind: str) -> "Catalog":
+        """The rows of one kind."""
+        return Catalog(row for row in self if row.kind == kind)
+
     def markdown(self) -> str:
-        """The table in Markdown, as the README shows it."""
-        lines = [self.COLUMNS, ("---",) * len(self.COLUMNS), *self.cells()]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        """A table per kind in Markdown, as the README shows them."""
+        parts = []
+        for kind, title in KINDS.items():
+            lines = [self.COLUMNS, ("---",) * len(self.COLUMNS), *self.of_kind(kind).cells()]
+            table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            parts.append(f"### {title}\n\n{table}")
+        return "\n\n".join(parts)
 
     def __str__(self) -> str:
         lines = [self.COLUMNS, *self.cells()]
@@ -117,87 +154,3 @@ class Catalog(tuple[Row, ...]):
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in lines
         )
-
-
-catalog = Catalog(
-    (
-        Row(
-            BatchNormalization,
-            "batch",
-            {"momentum": 0.8},
-            (4, 3, 5, 6),
-            "B, H, W",
-            "[Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167)",
-            training_differs=True,
-            folds=True,
-            invariances=frozenset({"weight scale", "shift"}),
-        ),
-        Row(
-            BatchRenormalization,
-            "renorm",
-            {"momentum": 0.8, "rmax": 1.2, "dmax": 0.4, "rmax_ramp": (1, 4), "dmax_ramp": None},
-            (4, 3, 5, 6),
-            "B, H, W",
-            "[Ioffe 2017](https://arxiv.org/abs/1702.03275)",
-            training_differs=True,
-            folds=True,
-            uncorrected={"rmax": 1.0, "dmax": 0.0},
-        ),
-        Row(
-            LayerNormalization,
-            "layer",
-            {},
-            (4, 5, 6),
-            "C",
-            "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)",
-            invariances=frozenset({"data scale", "shift", "batch"}),
-        ),
-        Row(
-            RMSNormalization,
-            "rms",
-            {},
-            (4, 5, 6),
-            "C",
-            "[Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)",
-            invariances=frozenset({"data scale", "batch"}),
-        ),
-        Row(
-            GroupNormalization,
-            "group",
-            {"groups": 3},
-            (4, 3, 5, 6),
-            "H, W, C/G",
-            "[Wu and He 2018](https://arxiv.org/abs/1803.08494)",
-            invariances=frozenset({"data scale", "shift", "batch"}),
-        ),
-        Row(
-            InstanceNormalization,
-            "instance",
-            {},
-            (4, 3, 5, 6),
-            "H, W",
-            "[Ulyanov et al. 2016](https://arxiv.org/abs/1607.08022)",
-            invariances=frozenset(INVARIANCES),
-        ),
-        Row(
-            SwitchableNormalization,
-            "switchable",
-            {"momentum": 0.8},
-            (4, 3, 5, 6),
-            "H, W; C, H, W; B, H, W (mixed)",
-            "[Luo et al. 2019](https://arxiv.org/abs/1806.10779)",
-            training_differs=True,
-            invariances=frozenset({"shift"}),
-        ),
-        Row(
-            PixelNormalization,
-            "pixel",
-            {},
-            (4, 3, 5, 6),
-            "C",
-            "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
-            invariances=frozenset({"data scale", "batch"}),
-        ),
-    )
-)
-"""Every layer of the package."""

@@ -1,0 +1,162 @@
+"""Arguments of layers: registered, checked, kept as given, and written to configs."""
+
+import inspect
+import math
+import numbers
+
+import keras
+from keras import activations, constraints, initializers, regularizers
+
+_KINDS = {
+    "activation": activations,
+    "initializer": initializers,
+    "regularizer": regularizers,
+    "constraint": constraints,
+}
+
+
+def register(layer: type) -> type:
+    """Registers a class under the package name that files carry; it never changes."""
+    return keras.saving.register_keras_serializable(package="keras_norm")(layer)
+
+
+class KeepsArguments(keras.layers.Layer):
+    """Base of every layer: its config is what its constructor was given.
+
+    A class hands arguments that it does not name to its base, as `*args, **kwargs`; its signature
+    shows them all the same. Each argument is kept as the attribute of its name. Whatever ends in
+    `initializer`, `regularizer`, `constraint` or `activation` is written as Keras writes those, and
+    so are layers.
+    """
+
+    without: frozenset = frozenset()
+    """Names of inherited arguments that the class does not have."""
+
+    def __new__(cls, *args, **kwargs):
+        """Refuses the arguments that the class does not have."""
+        unknown = {name: value for name, value in kwargs.items() if name in cls.without}
+        if unknown:
+            raise ValueError(
+                f"Unrecognized keyword arguments passed to {cls.__name__}: {unknown}. "
+                f"Its equation has no such term; see `help(keras_norm.{cls.__name__})`."
+            )
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init_subclass__(cls, **kwargs):
+        """Gives `help()` and `get_config` the whole list of arguments, inherited ones included."""
+        super().__init_subclass__(**kwargs)
+        bases = [c for c in cls.__mro__[1:] if "__init__" in vars(c)]
+        if "__init__" not in vars(cls) or not issubclass(bases[0], KeepsArguments):
+            return
+        own = inspect.signature(cls.__init__).parameters
+        inherited = inspect.signature(bases[0].__init__).parameters
+        parameters = {n: p for n, p in {**inherited, **own}.items() if n not in cls.without}
+        parameters = {**{n: parameters[n] for n in own}, **parameters}
+        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        ordered = [p for kind in kinds for p in parameters.values() if p.kind is kind]
+        signature = inspect.Signature([*ordered, parameters["kwargs"]])
+        cls.__init__.__signature__ = signature  # type: ignore[attr-defined]
+
+    @classmethod
+    def arguments(cls):
+        """Names of the constructor's arguments, but for those of every Keras layer."""
+        parameters = inspect.signature(cls).parameters.values()
+        return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+
+    def get_config(self):
+        """All arguments, as given to the constructor."""
+        config = super().get_config()
+        for name in self.arguments():
+            value = getattr(self, name)
+            kind = _KINDS.get(name.rpartition("_")[2])
+            if kind is not None:
+                value = kind.serialize(value)
+            elif isinstance(value, keras.layers.Layer):
+                value = keras.saving.serialize_keras_object(value)
+            config[name] = list(value) if isinstance(value, (list, tuple)) else value
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer that `get_config` described."""
+        layers = {
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in config.items()
+            if isinstance(value, dict) and name in cls.arguments() and "layer" in name
+        }
+        return cls(**{**config, **layers})
+
+
+def check_number(name, value, low=-math.inf, high=math.inf, above=-math.inf):
+    """Checks that an argument is a finite number within limits.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        low: Smallest value allowed.
+        high: Largest value allowed.
+        above: Value that must be exceeded.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        ValueError: If it is not a number, not finite or out of limits.
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not (math.isfinite(value) and low <= value <= high and value > above):
+        rule = f"above {above:g}" if above > -math.inf else f"of at least {low:g}"
+        rule = f"from {low:g} to {high:g}" if high < math.inf else rule
+        raise ValueError(
+            f"`{name}` must be a finite number {rule}. Received: {name}={value!r}. "
+            f"Choose a value in that range, or leave `{name}` at its default."
+        )
+    return float(value)
+
+
+def check_integer(name, value, low=1):
+    """Checks that an argument is an integer of at least `low`.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        low: Smallest value allowed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        ValueError: If it is not an integer, or too small.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < low:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {low}. Received: {name}={value!r}. "
+            f"Choose such a number, or leave `{name}` at its default."
+        )
+    return int(value)
+
+
+def check_choice(name, value, choices):
+    """Checks that an argument is one of a few values.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        choices: The values allowed.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    if not any(
+        value is choice or (type(value) is type(choice) and value == choice) for choice in choices
+    ):
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(
+            f"`{name}` must be one of {allowed}. Received: {name}={value!r}. "
+            f"Choose one of them, or leave `{name}` at its default."
+        )
+    return value
