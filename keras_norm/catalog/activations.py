@@ -61,6 +61,7 @@ ROWS: tuple[Row, ...] = (
         training_differs=True,
         folds=True,
         invariances=frozenset({"shift"}),
+        scale_free=False,
     ),
     Row(
         LayerNormalization,
@@ -115,6 +116,7 @@ ROWS: tuple[Row, ...] = (
         "H, W, then C",
         "[Woo et al. 2023](https://arxiv.org/abs/2301.00808)",
         invariances=frozenset({"batch"}),
+        scale_free=False,
     ),
     Row(
         SwitchableNormalization,
