@@ -223,7 +223,7 @@ class FilterResponseNormalization(BaseNormalization):
 
     Example:
 
-    >>> FilterResponseNormalization()(np.full((1, 2, 2, 1), -3.0, "float32")).numpy().min()
+    >>> FilterResponseNormalization()(np.full((1, 2, 2, 1), -3.0)).numpy().min().round(3)
     np.float32(-1.0)
 
     Reference:
