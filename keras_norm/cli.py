@@ -79,9 +79,7 @@ def list_layers() -> None:
 def invariances(
     layers: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[LAYER]...", help="Names from `keras-norm list`; all if not given."
-        ),
+        typer.Argument(metavar="[LAYER]...", help="Names of `keras-norm list`; all if none."),
     ] = None,
 ) -> None:
     """Measure which changes of weights and data leave a layer's output alone."""
