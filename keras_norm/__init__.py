@@ -22,6 +22,7 @@ from keras_norm.layers.groups import (
 )
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.report import Invariances, invariances
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "GlobalResponseNormalization",
     "GroupNormalization",
     "InstanceNormalization",
+    "Invariances",
     "LayerNormalization",
     "MeanOnlyBatchNormalization",
     "PixelNormalization",
@@ -42,6 +44,7 @@ __all__ = [
     "catalog",
     "export_litert",
     "export_saved_model",
+    "invariances",
     "portable_only",
     "verify",
 ]

@@ -27,7 +27,7 @@ ROWS: tuple[Row, ...] = (
         "[Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167)",
         training_differs=True,
         folds=True,
-        invariances=frozenset({"weight scale", "shift"}),
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         BatchRenormalization,
@@ -49,7 +49,7 @@ ROWS: tuple[Row, ...] = (
         "[Hoffer et al. 2017](https://arxiv.org/abs/1705.08741)",
         training_differs=True,
         folds=True,
-        invariances=frozenset({"weight scale", "shift"}),
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         MeanOnlyBatchNormalization,
@@ -60,8 +60,7 @@ ROWS: tuple[Row, ...] = (
         "[Salimans and Kingma 2016](https://arxiv.org/abs/1602.07868)",
         training_differs=True,
         folds=True,
-        invariances=frozenset({"shift"}),
-        scale_free=False,
+        invariances=frozenset({"shift", "bias"}),
     ),
     Row(
         LayerNormalization,
@@ -70,7 +69,7 @@ ROWS: tuple[Row, ...] = (
         (4, 5, 6),
         "C",
         "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         RMSNormalization,
@@ -79,7 +78,7 @@ ROWS: tuple[Row, ...] = (
         (4, 5, 6),
         "C",
         "[Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
     Row(
         GroupNormalization,
@@ -88,7 +87,7 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "H, W, C/G",
         "[Wu and He 2018](https://arxiv.org/abs/1803.08494)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         InstanceNormalization,
@@ -106,7 +105,7 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "H, W",
         "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
-        invariances=frozenset({"weight scale", "data scale", "batch"}),
+        invariances=frozenset({"rescaling", "weight scale", "data scale", "batch"}),
     ),
     Row(
         GlobalResponseNormalization,
@@ -116,7 +115,6 @@ ROWS: tuple[Row, ...] = (
         "H, W, then C",
         "[Woo et al. 2023](https://arxiv.org/abs/2301.00808)",
         invariances=frozenset({"batch"}),
-        scale_free=False,
     ),
     Row(
         SwitchableNormalization,
@@ -126,7 +124,7 @@ ROWS: tuple[Row, ...] = (
         "H, W; C, H, W; B, H, W (mixed)",
         "[Luo et al. 2019](https://arxiv.org/abs/1806.10779)",
         training_differs=True,
-        invariances=frozenset({"shift"}),
+        invariances=frozenset({"rescaling", "shift"}),
     ),
     Row(
         PixelNormalization,
@@ -135,6 +133,6 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
 )
