@@ -220,6 +220,8 @@ class BaseBatchNormalization(BaseNormalization):
 
     moving_statistics: tuple[str, ...] = ("moving_mean", "moving_variance")
     """Names of the weights that hold the moving moments, in the order of `Moments`."""
+    moving_mean = None
+    moving_variance = None
 
     def __init__(
         self,
@@ -261,8 +263,6 @@ class BaseBatchNormalization(BaseNormalization):
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
         self.synchronized = synchronized
-        self.moving_mean = None
-        self.moving_variance = None
 
     def build(self, input_shape):
         """Creates gamma, beta and the moving moments."""
