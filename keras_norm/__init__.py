@@ -12,14 +12,17 @@ from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
+    "DecorrelatedBatchNormalization",
     "GroupNormalization",
     "InstanceNormalization",
+    "IterativeNormalization",
     "LayerNormalization",
     "PixelNormalization",
     "RMSNormalization",

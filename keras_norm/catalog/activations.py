@@ -6,6 +6,7 @@ from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -84,5 +85,27 @@ ROWS: tuple[Row, ...] = (
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
         invariances=frozenset({"data scale", "batch"}),
+    ),
+    Row(
+        IterativeNormalization,
+        "iternorm",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2019](https://arxiv.org/abs/1904.03441)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
+    ),
+    Row(
+        DecorrelatedBatchNormalization,
+        "decorrelated",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2018](https://arxiv.org/abs/1804.08450)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
     ),
 )

@@ -264,15 +264,26 @@ class BaseBatchNormalization(BaseNormalization):
         super().build(input_shape)
         if not self.keeps_moving_moments():
             return
-        for name in ("moving_mean", "moving_variance"):
-            initializer = getattr(self, f"{name}_initializer")
-            # Replicas of a strategy must not drift apart: each assignment is averaged over them.
-            weight = self.add_feature_weight(name, initializer, trainable=False, aggregation="mean")
-            setattr(self, name, weight)
+        for name, shape in self.moving_shapes().items():
+            setattr(self, name, self.add_moving(name, shape, getattr(self, f"{name}_initializer")))
         if self.momentum is None:
-            self.moving_count = self.add_feature_weight(
-                "moving_count", "zeros", trainable=False, aggregation="mean"
-            )
+            self.moving_count = self.add_moving("moving_count", self._feature_shape, "zeros")
+
+    def add_moving(self, name, shape, initializer):
+        """Creates a weight that training moves but does not train."""
+        # Replicas of a strategy must not drift apart: each assignment is averaged over them.
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            autocast=False,
+            trainable=False,
+            aggregation="mean",
+        )
+
+    def moving_shapes(self):
+        """Name and shape of each moving statistic, the arguments of `move` in their order."""
+        return {"moving_mean": self._feature_shape, "moving_variance": self._feature_shape}
 
     def keeps_moving_moments(self):
         """Whether the layer has moving moments at all."""
@@ -300,21 +311,32 @@ class BaseBatchNormalization(BaseNormalization):
 
         Layers call it last, so that a call that fails leaves the weights as they were.
         """
+        self.update_moving([self._flat(batch.mean), self._flat(batch.variance)], x, mask)
+
+    def update_moving(self, new, x, mask):
+        """`update_moving_moments` for statistics as `moving_shapes` lists them.
+
+        Args:
+            new: The batch's statistics, each in its weight's shape.
+            x: The input.
+            mask: Booleans that broadcast to x, or `None`.
+        """
         over = axes.others(self.axes_of(x), len(x.shape))
         number = self._flat(count(x, over, mask, self.synchronized))
-        old = [ops.cast(w, x.dtype) for w in (self.moving_mean, self.moving_variance)]
-        new = [self._flat(batch.mean), self._flat(batch.variance)]
-        finite = ops.all(ops.isfinite(new[0]) & ops.isfinite(new[1]))
-        valid = finite & (number > 0)
+        weights = [getattr(self, name) for name in self.moving_shapes()]
+        old = [ops.cast(weight, x.dtype) for weight in weights]
+        valid = number > 0
+        for statistic in new:
+            valid = valid & ops.all(ops.isfinite(statistic))
         if self.momentum is None:
             seen = ops.cast(self.moving_count, x.dtype)
             rate = number / ops.maximum(seen + number, 1.0)
             self.moving_count.assign(ops.where(valid, seen + number, seen))
         else:
             rate = 1.0 - self.momentum
-        mean, variance = self.move(old[0], old[1], new[0], new[1], rate)
-        self.moving_mean.assign(ops.where(valid, mean, old[0]))
-        self.moving_variance.assign(ops.where(valid, variance, old[1]))
+        moved = self.move(*old, *new, rate)
+        for weight, before, after in zip(weights, old, moved, strict=True):
+            weight.assign(ops.where(valid, after, before))
 
     def move(self, moving_mean, moving_variance, mean, variance, rate):
         """Moving moments after a batch that enters them with weight `rate`."""
@@ -325,8 +347,8 @@ class BaseBatchNormalization(BaseNormalization):
 
     def reset_moving_moments(self):
         """Sets the moving moments back to their initial values."""
-        self.moving_mean.assign(self.moving_mean_initializer(self._feature_shape))
-        self.moving_variance.assign(self.moving_variance_initializer(self._feature_shape))
+        for name, shape in self.moving_shapes().items():
+            getattr(self, name).assign(getattr(self, f"{name}_initializer")(shape))
         if self.momentum is None:
             self.moving_count.assign(ops.zeros_like(self.moving_count))
 
