@@ -26,6 +26,7 @@ EVERYTHING = {
     "synchronized": True,
     "zero_centered_gamma": True,
     "group_size": 2,
+    "iterations": 7,
     "using_bn": False,
     "rmax": 2.0,
     "dmax": 1.0,
