@@ -106,6 +106,7 @@ ROWS: tuple[Row, ...] = (
         "[Huang et al. 2018](https://arxiv.org/abs/1804.08450)",
         training_differs=True,
         invariances=frozenset({"shift"}),
+        amplifies=True,
         tolerance=5e-6,  # whitening multiplies matrices of some condition
     ),
 )

@@ -339,7 +339,7 @@ class BaseBatchNormalization(BaseNormalization):
             weight.assign(ops.where(valid, after, before))
 
     def move(self, moving_mean, moving_variance, mean, variance, rate):
-        """Moving moments after a batch that enters them with weight `rate`."""
+        """Moving statistics after a batch that enters them with weight `rate`."""
         distance = mean - moving_mean
         between = rate * (1.0 - rate) * ops.square(distance) if self.momentum is None else 0.0
         moved = moving_variance + rate * (variance - moving_variance) + between

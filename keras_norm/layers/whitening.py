@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_norm.arguments import check_integer, register
 from keras_norm.layers.base import BaseBatchNormalization
-from keras_norm.ops import axes, whitening
+from keras_norm.ops import whitening
 
 
 def _identities(shape, dtype=None):

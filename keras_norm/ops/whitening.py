@@ -19,6 +19,9 @@ from keras_norm.ops.axes import others
 from keras_norm.ops.moments import Moments, count, moments, replica_sum
 from keras_norm.ops.normalize import affine
 
+WIDTH = 128
+"""Channels that are multiplied by one matrix in inference, unless a group has more."""
+
 
 @overridable
 def widely(matrices: Any, function: Callable[[Any], Any]) -> Any:
@@ -168,16 +171,17 @@ def apply_grouped(grouped: Any, matrices: Any, like: Any, channel: int, gamma: A
         A tensor of the input's shape.
     """
     if _per_channel(gamma, channel):
-        matrices = matrices * ops.reshape(gamma, (matrices.shape[0], 1, matrices.shape[-1]))
-        gamma = None
+        groups, size, _ = matrices.shape
+        matrices, gamma = matrices * ops.reshape(gamma, (groups, 1, size)), None
     return affine(ungroup(ops.matmul(grouped, matrices), like, channel), gamma, beta)
 
 
 def apply_matrices(x: Any, mean: Any, matrices: Any, channel: int, gamma: Any, beta: Any) -> Any:
-    """(x - mean) times a block-diagonal matrix [C, C], then gamma and beta, for inference.
+    """Each group of channels of x - mean times its matrix, then gamma and beta, for inference.
 
-    That is a convolution of size 1. As one product it needs neither the sizes of space nor a
-    reordering of channels, so it stays whole on phones.
+    That is a grouped convolution of size 1, written as one for each block of channels. A block
+    joins groups in a block-diagonal matrix of up to `WIDTH` channels, which is faster than many
+    small products; one matrix for all of a thousand channels would be slower, and large.
 
     Args:
         x: The input.
@@ -190,16 +194,34 @@ def apply_matrices(x: Any, mean: Any, matrices: Any, channel: int, gamma: Any, b
     Returns:
         A tensor of x's shape.
     """
-    matrix = block_diagonal(matrices)
+    groups, size, _ = matrices.shape
     if _per_channel(gamma, channel):
-        matrix = matrix * ops.reshape(gamma, (1, -1))
-        gamma = None
-    last = len(x.shape) - 1
-    y = x - mean
+        matrices, gamma = matrices * ops.reshape(gamma, (groups, 1, size)), None
+    joined = max(
+        k for k in range(1, groups + 1) if groups % k == 0 and k * size <= max(WIDTH, size)
+    )
+    last, y = len(x.shape) - 1, x - mean
     y = y if channel == last else ops.moveaxis(y, channel, last)
-    y = ops.matmul(y, matrix)
+    if joined == groups:
+        y = _multiply(y, block_diagonal(matrices))
+    else:
+        blocks = groups // joined
+        pairs = zip(ops.split(y, blocks, -1), ops.split(matrices, blocks, 0), strict=True)
+        y = ops.concatenate([_multiply(part, block_diagonal(own)) for part, own in pairs], -1)
     y = y if channel == last else ops.moveaxis(y, last, channel)
     return affine(y, gamma, beta)
+
+
+def _multiply(x: Any, matrix: Any) -> Any:
+    """Products along the last axis, as a convolution of size 1 where x has one to three of space.
+
+    `ops.matmul` reshapes x, for which it has to ask for its sizes in each call.
+    """
+    space = len(x.shape) - 2
+    if not 1 <= space <= 3:
+        return ops.matmul(x, matrix)
+    kernel = ops.reshape(matrix, (*(1,) * space, *matrix.shape))
+    return ops.conv(x, kernel, padding="valid", data_format="channels_last")
 
 
 def block_diagonal(matrices: Any) -> Any:

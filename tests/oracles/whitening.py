@@ -5,18 +5,21 @@ import numpy as np
 from tests.oracles.shared import affine, axes_of, selected
 
 
-def iterated(covariance, arguments):
+def iterated(centred, epsilon, arguments):
     """The paper's single iteration, not the coupled one."""
+    covariance = centred.T @ centred / len(centred) + epsilon * np.eye(centred.shape[1])
     normalized, p = covariance / np.trace(covariance), np.eye(len(covariance))
     for _ in range(arguments.get("iterations", 5)):
         p = 0.5 * (3 * p - p @ p @ p @ normalized)
     return p / np.sqrt(np.trace(covariance))
 
 
-def decomposed(covariance, arguments):
-    values, vectors = np.linalg.eigh(covariance)
-    floor = arguments.get("epsilon", 1e-3)  # rounding may have left less
-    return vectors @ np.diag(1 / np.sqrt(np.maximum(values, floor))) @ vectors.T
+def decomposed(centred, epsilon, arguments):
+    """From the data's own singular values: those of the covariance have half their digits."""
+    _, singular, directions = np.linalg.svd(np.linalg.qr(centred, mode="r"))
+    variances = np.zeros(centred.shape[1])
+    variances[: len(singular)] = singular**2 / len(centred)
+    return directions.T @ np.diag(1 / np.sqrt(variances + epsilon)) @ directions
 
 
 def whitened(x, weights, arguments, training, mask, epsilon, group_size, root):
@@ -36,15 +39,14 @@ def whitened(x, weights, arguments, training, mask, epsilon, group_size, root):
         data = rows[:, channels]
         if training:
             counted = data[chosen]
-            mean[channels], matrix[g] = 0.0, np.eye(size)
+            mean[channels] = 0.0
+            # Over nothing the covariance is the identity.
+            centred, added = np.sqrt(size) * np.eye(size), 0.0
             if len(counted):
                 centre = counted.mean(0)
-                centre = centre + (counted - centre).mean(0)
-                centred = counted - centre
-                covariance = centred.T @ centred / len(counted) + epsilon * np.eye(size)
-                mean[channels], matrix[g] = centre, root(covariance, arguments)
-            else:
-                matrix[g] = root(np.eye(size), arguments)
+                mean[channels] = centre + (counted - centre).mean(0)
+                centred, added = counted - mean[channels], epsilon
+            matrix[g] = root(centred, added, arguments)
         y[:, channels] = (data - mean[channels]) @ matrix[g]
     state = {"moving_mean": old_mean, "moving_matrix": old_matrix}
     finite = np.isfinite(mean).all() and np.isfinite(matrix).all()
