@@ -22,6 +22,7 @@ from keras_norm.layers.groups import (
 )
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
 
 __version__ = "0.1.0"
@@ -29,12 +30,14 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
+    "DecorrelatedBatchNormalization",
     "FilterResponseNormalization",
     "GhostBatchNormalization",
     "GlobalResponseNormalization",
     "GroupNormalization",
     "InstanceNormalization",
     "Invariances",
+    "IterativeNormalization",
     "LayerNormalization",
     "MeanOnlyBatchNormalization",
     "PixelNormalization",

@@ -16,6 +16,7 @@ from keras_norm.layers.groups import (
 )
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -134,5 +135,28 @@ ROWS: tuple[Row, ...] = (
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
         invariances=frozenset({"rescaling", "data scale", "batch"}),
+    ),
+    Row(
+        IterativeNormalization,
+        "iternorm",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2019](https://arxiv.org/abs/1904.03441)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
+    ),
+    Row(
+        DecorrelatedBatchNormalization,
+        "decorrelated",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2018](https://arxiv.org/abs/1804.08450)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        amplifies=True,
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
     ),
 )

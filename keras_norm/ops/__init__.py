@@ -1,6 +1,6 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
-from keras_norm.ops import axes
+from keras_norm.ops import axes, whitening
 from keras_norm.ops.moments import (
     Moments,
     blend,
@@ -29,4 +29,5 @@ __all__ = [
     "moments",
     "normalize",
     "normalize_by_root",
+    "whitening",
 ]

@@ -26,6 +26,7 @@ EVERYTHING = {
     "synchronized": True,
     "zero_centered_gamma": True,
     "group_size": 2,
+    "iterations": 7,
     "using_bn": False,
     "learned_epsilon": True,
     "learned_epsilon_initializer": keras.initializers.Constant(0.5),
