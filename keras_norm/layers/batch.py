@@ -230,12 +230,14 @@ class BatchRenormalization(BaseBatchNormalization):
         self.step.assign(self.step + 1)
         return y
 
-    def move(self, moving_mean, moving_variance, mean, variance, rate):
-        moving_deviation = ops.sqrt(moving_variance + self.epsilon)
-        deviation = ops.sqrt(variance + self.epsilon)
+    def move(self, old, new, rate):
+        moving_deviation = ops.sqrt(old["moving_variance"] + self.epsilon)
+        deviation = ops.sqrt(new["moving_variance"] + self.epsilon)
         moved = moving_deviation + rate * (deviation - moving_deviation)
-        moved_variance = ops.maximum(ops.square(moved) - self.epsilon, 0.0)
-        return moving_mean + rate * (mean - moving_mean), moved_variance
+        return {
+            "moving_mean": old["moving_mean"] + rate * (new["moving_mean"] - old["moving_mean"]),
+            "moving_variance": ops.maximum(ops.square(moved) - self.epsilon, 0.0),
+        }
 
 
 def _check_ramp(name, ramp):
