@@ -7,23 +7,34 @@ models load.
 from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
+from keras_norm.layers.activations import (
+    DynamicTanh,
+    EvoNormB0,
+    EvoNormS0,
+    ThresholdedLinearUnit,
+)
 from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
-from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
+    "DynamicTanh",
+    "EvoNormB0",
+    "EvoNormS0",
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
+    "LocalResponseNormalization",
     "PixelNormalization",
     "RMSNormalization",
     "SwitchableNormalization",
+    "ThresholdedLinearUnit",
     "Verification",
     "catalog",
     "export_litert",

@@ -1,11 +1,17 @@
 """Rows of the layers that normalize activations."""
 
 from keras_norm.catalog.row import INVARIANCES, Row
+from keras_norm.layers.activations import (
+    DynamicTanh,
+    EvoNormB0,
+    EvoNormS0,
+    ThresholdedLinearUnit,
+)
 from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
-from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -84,5 +90,56 @@ ROWS: tuple[Row, ...] = (
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
         invariances=frozenset({"data scale", "batch"}),
+    ),
+    Row(
+        LocalResponseNormalization,
+        "lrn",
+        {"bias": 1.5, "alpha": 0.3, "power": 0.7},
+        (4, 3, 5, 6),
+        "C (a window)",
+        "[Krizhevsky et al. 2012](https://papers.nips.cc/paper/"
+        "4824-imagenet-classification-with-deep-convolutional-neural-networks)",
+        invariances=frozenset({"batch"}),
+        scale_free=False,
+    ),
+    Row(
+        EvoNormB0,
+        "evonorm-b0",
+        {"momentum": 0.8},
+        (4, 3, 5, 6),
+        "B, H, W; H, W (the larger)",
+        "[Liu et al. 2020](https://arxiv.org/abs/2004.02967)",
+        training_differs=True,
+        invariances=frozenset({"weight scale"}),
+    ),
+    Row(
+        EvoNormS0,
+        "evonorm-s0",
+        {"groups": 3},
+        (4, 3, 5, 6),
+        "H, W, C/G",
+        "[Liu et al. 2020](https://arxiv.org/abs/2004.02967)",
+        invariances=frozenset({"batch"}),
+        scale_free=False,
+    ),
+    Row(
+        ThresholdedLinearUnit,
+        "tlu",
+        {},
+        (4, 3, 5, 6),
+        "–",
+        "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
+        invariances=frozenset({"batch"}),
+        scale_free=False,
+    ),
+    Row(
+        DynamicTanh,
+        "dynamic-tanh",
+        {},
+        (4, 5, 6),
+        "–",
+        "[Zhu et al. 2025](https://arxiv.org/abs/2503.10622)",
+        invariances=frozenset({"batch"}),
+        scale_free=False,
     ),
 )

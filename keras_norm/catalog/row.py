@@ -46,6 +46,8 @@ class Row:
         training_differs: Whether training and inference compute different functions.
         folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
+        scale_free: Whether one positive factor for the whole input, such as that of the weights
+            before a norm, leaves the output alone once what `uncorrected` names is off.
         tolerance: Largest error of a float32 output, over the output's size.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
@@ -60,6 +62,7 @@ class Row:
     training_differs: bool = False
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
+    scale_free: bool = True
     tolerance: float = 2e-6
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
 

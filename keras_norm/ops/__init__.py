@@ -1,6 +1,7 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
 from keras_norm.ops import axes
+from keras_norm.ops.elements import larger, window_sum
 from keras_norm.ops.moments import Moments, blend, count, mean, mean_square, merge, moments
 from keras_norm.ops.normalize import affine, normalize, normalize_by_root
 
@@ -10,10 +11,12 @@ __all__ = [
     "axes",
     "blend",
     "count",
+    "larger",
     "mean",
     "mean_square",
     "merge",
     "moments",
     "normalize",
     "normalize_by_root",
+    "window_sum",
 ]
