@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_norm.catalog import INVARIANCES
-from tests.conformance.support import built, data
+from tests.conformance.support import built, data, tiny_epsilon
 
 
 def changed(x, invariance):
@@ -25,8 +25,8 @@ def changed(x, invariance):
 @pytest.mark.parametrize("invariance", INVARIANCES)
 def test_exactly_the_claimed_invariances_hold(norm, invariance):
     x = data(norm.input_shape, dtype="float64")
-    before = built(norm, dtype="float64", epsilon=1e-12)(x, training=True).numpy()
-    layer = built(norm, dtype="float64", epsilon=1e-12)
+    before = built(norm, dtype="float64", **tiny_epsilon(norm))(x, training=True).numpy()
+    layer = built(norm, dtype="float64", **tiny_epsilon(norm))
     after = layer(changed(x, invariance), training=True).numpy()
     kept = slice(0, 1) if invariance == "batch" else slice(None)
     difference = np.abs(after - before)[kept].max()
@@ -36,16 +36,15 @@ def test_exactly_the_claimed_invariances_hold(norm, invariance):
         assert difference > 1e-2, "the norm claims too little, or the change is too small"
 
 
-def test_scaling_the_weights_before_a_norm_changes_nothing(norm):
-    """One factor for a whole weight matrix, the re-scaling invariance that all norms share."""
+def test_scaling_the_weights_before_a_norm_changes_nothing_where_the_row_says_so(norm):
+    """One factor for a whole weight matrix, the re-scaling invariance that norms share."""
     generator = np.random.default_rng(1)
     features = data(norm.input_shape, dtype="float64")
     weights = generator.normal(size=(norm.input_shape[-1],) * 2)
-    layer = built(norm, dtype="float64", epsilon=1e-12, **norm.uncorrected)
-    expected = layer(features @ weights, training=True).numpy()
-    layer = built(norm, dtype="float64", epsilon=1e-12, **norm.uncorrected)
-    scaled = layer(features @ (7.0 * weights), training=True).numpy()
-    np.testing.assert_allclose(scaled, expected, rtol=0, atol=1e-9)
+    settings = {"dtype": "float64", **tiny_epsilon(norm), **norm.uncorrected}
+    expected = built(norm, **settings)(features @ weights, training=True).numpy()
+    scaled = built(norm, **settings)(features @ (7.0 * weights), training=True).numpy()
+    assert (np.abs(scaled - expected).max() < 1e-9) == norm.scale_free
 
 
 def test_a_bias_before_a_norm_is_redundant_where_the_row_says_shift(norm):
