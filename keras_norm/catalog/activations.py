@@ -94,7 +94,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         LocalResponseNormalization,
         "lrn",
-        {"bias": 1.5, "alpha": 0.3, "power": 0.7},
+        {"bias": 1.5, "alpha": 0.3, "power": 0.5},
         (4, 3, 5, 6),
         "C (a window)",
         "[Krizhevsky et al. 2012](https://papers.nips.cc/paper/"
@@ -131,6 +131,7 @@ ROWS: tuple[Row, ...] = (
         "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
         invariances=frozenset({"batch"}),
         scale_free=False,
+        tames=False,
     ),
     Row(
         DynamicTanh,

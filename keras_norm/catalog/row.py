@@ -48,6 +48,7 @@ class Row:
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
         scale_free: Whether one positive factor for the whole input, such as that of the weights
             before a norm, leaves the output alone once what `uncorrected` names is off.
+        tames: Whether large inputs give outputs of ordinary size, which fit half precision.
         tolerance: Largest error of a float32 output, over the output's size.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
@@ -63,6 +64,7 @@ class Row:
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
     scale_free: bool = True
+    tames: bool = True
     tolerance: float = 2e-6
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
 

