@@ -18,6 +18,8 @@ from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
+from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.report import Invariances, invariances
 
 __version__ = "0.1.0"
 
@@ -29,6 +31,7 @@ __all__ = [
     "EvoNormS0",
     "GroupNormalization",
     "InstanceNormalization",
+    "Invariances",
     "LayerNormalization",
     "LocalResponseNormalization",
     "PixelNormalization",
@@ -39,6 +42,7 @@ __all__ = [
     "catalog",
     "export_litert",
     "export_saved_model",
+    "invariances",
     "portable_only",
     "verify",
 ]

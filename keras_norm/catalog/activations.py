@@ -23,7 +23,7 @@ ROWS: tuple[Row, ...] = (
         "[Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167)",
         training_differs=True,
         folds=True,
-        invariances=frozenset({"weight scale", "shift"}),
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         BatchRenormalization,
@@ -43,7 +43,7 @@ ROWS: tuple[Row, ...] = (
         (4, 5, 6),
         "C",
         "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         RMSNormalization,
@@ -52,7 +52,7 @@ ROWS: tuple[Row, ...] = (
         (4, 5, 6),
         "C",
         "[Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
     Row(
         GroupNormalization,
@@ -61,7 +61,7 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "H, W, C/G",
         "[Wu and He 2018](https://arxiv.org/abs/1803.08494)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         InstanceNormalization,
@@ -80,7 +80,7 @@ ROWS: tuple[Row, ...] = (
         "H, W; C, H, W; B, H, W (mixed)",
         "[Luo et al. 2019](https://arxiv.org/abs/1806.10779)",
         training_differs=True,
-        invariances=frozenset({"shift"}),
+        invariances=frozenset({"rescaling", "shift"}),
     ),
     Row(
         PixelNormalization,
@@ -89,7 +89,7 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
     Row(
         LocalResponseNormalization,
@@ -100,7 +100,6 @@ ROWS: tuple[Row, ...] = (
         "[Krizhevsky et al. 2012](https://papers.nips.cc/paper/"
         "4824-imagenet-classification-with-deep-convolutional-neural-networks)",
         invariances=frozenset({"batch"}),
-        scale_free=False,
     ),
     Row(
         EvoNormB0,
@@ -110,7 +109,7 @@ ROWS: tuple[Row, ...] = (
         "B, H, W; H, W (the larger)",
         "[Liu et al. 2020](https://arxiv.org/abs/2004.02967)",
         training_differs=True,
-        invariances=frozenset({"weight scale"}),
+        invariances=frozenset({"rescaling", "weight scale"}),
     ),
     Row(
         EvoNormS0,
@@ -120,7 +119,6 @@ ROWS: tuple[Row, ...] = (
         "H, W, C/G",
         "[Liu et al. 2020](https://arxiv.org/abs/2004.02967)",
         invariances=frozenset({"batch"}),
-        scale_free=False,
     ),
     Row(
         ThresholdedLinearUnit,
@@ -130,7 +128,6 @@ ROWS: tuple[Row, ...] = (
         "–",
         "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
         invariances=frozenset({"batch"}),
-        scale_free=False,
         tames=False,
     ),
     Row(
@@ -141,6 +138,5 @@ ROWS: tuple[Row, ...] = (
         "–",
         "[Zhu et al. 2025](https://arxiv.org/abs/2503.10622)",
         invariances=frozenset({"batch"}),
-        scale_free=False,
     ),
 )

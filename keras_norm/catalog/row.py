@@ -21,13 +21,15 @@ KINDS = MappingProxyType(
 
 INVARIANCES = MappingProxyType(
     {
-        "weight scale": "each channel times a positive factor of its own",
+        "rescaling": "all weights times one positive factor",
+        "weight scale": "the weights of each channel times a positive factor of their own",
         "data scale": "each sample times a positive factor of its own",
         "shift": "one constant added to every element",
+        "bias": "a constant added to each channel",
         "batch": "the other samples of the batch exchanged",
     }
 )
-"""What a change of the input may leave the training-mode output alone."""
+"""Changes of weights and data that may leave the training-mode output alone."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,6 @@ class Row:
         training_differs: Whether training and inference compute different functions.
         folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
-        scale_free: Whether one positive factor for the whole input, such as that of the weights
-            before a norm, leaves the output alone once what `uncorrected` names is off.
         tames: Whether large inputs give outputs of ordinary size, which fit half precision.
         tolerance: Largest error of a float32 output, over the output's size.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
@@ -63,7 +63,6 @@ class Row:
     training_differs: bool = False
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
-    scale_free: bool = True
     tames: bool = True
     tolerance: float = 2e-6
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
@@ -109,7 +108,6 @@ class Catalog(tuple[Row, ...]):
         "layer",
         "statistics over",
         "training ≠ inference",
-        "output unchanged by",
         "ε",
         "momentum",
         "paper",
@@ -133,7 +131,6 @@ class Catalog(tuple[Row, ...]):
                 row.name,
                 row.statistics,
                 "yes" if row.training_differs else "no",
-                ", ".join(key for key in INVARIANCES if key in row.invariances) or "–",
                 "–" if epsilon is None else f"{epsilon:g}",
                 "–" if momentum is None else f"{momentum:g}",
                 row.paper,
