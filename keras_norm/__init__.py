@@ -18,7 +18,6 @@ from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
-from keras_norm.layers.pointwise import PixelNormalization
 from keras_norm.report import Invariances, invariances
 
 __version__ = "0.1.0"

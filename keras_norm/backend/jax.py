@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 
 def larger(first, second):
-    """The larger of two, NaN of either included; JAX's own gives each half the gradient of a tie."""
+    """The larger of two, NaN included; JAX's own gives half the gradient of a tie to each."""
     return jnp.where((second > first) | jnp.isnan(second), second, first)
 
 

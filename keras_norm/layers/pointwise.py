@@ -1,10 +1,14 @@
 """Statistics over the channels of one pixel, with nothing to learn."""
 
+import math
+
 from keras import ops
 
 from keras_norm.arguments import check_integer, check_number, register
 from keras_norm.layers.base import AFFINE, BaseNormalization
 from keras_norm.ops import mean_square, normalize_by_root, window_sum
+
+_SCALE = 256.0  # a power of two, so that it rounds nothing
 
 
 @register
@@ -132,6 +136,8 @@ class LocalResponseNormalization(BaseNormalization):
 
     def normalize(self, x, gamma, beta, training, mask):
         (channel,) = self.axes_of(x)
-        divisor = self.bias + self.alpha * window_sum(x * x, channel, self.depth_radius)
-        # The gradient of `ops.power` holds divisor^(-power - 1), which underflows at x = 1e17.
-        return x * ops.exp(-self.power * ops.log(divisor))
+        # x is scaled before it is squared, and the power is taken by logarithms: the gradients of
+        # alpha · x² and of `ops.power` hold numbers that underflow at x = 1e17.
+        scaled = x * (math.sqrt(self.alpha) / _SCALE)
+        divisor = self.bias / _SCALE**2 + window_sum(scaled * scaled, channel, self.depth_radius)
+        return x * ops.exp(-self.power * (ops.log(divisor) + 2.0 * math.log(_SCALE)))
