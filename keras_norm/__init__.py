@@ -7,6 +7,12 @@ models load.
 from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
+from keras_norm.layers.activations import (
+    DynamicTanh,
+    EvoNormB0,
+    EvoNormS0,
+    ThresholdedLinearUnit,
+)
 from keras_norm.layers.batch import (
     BatchNormalization,
     BatchRenormalization,
@@ -21,7 +27,7 @@ from keras_norm.layers.groups import (
     InstanceNormalization,
 )
 from keras_norm.layers.mixtures import SwitchableNormalization
-from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
 from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
 
@@ -31,6 +37,9 @@ __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
     "DecorrelatedBatchNormalization",
+    "DynamicTanh",
+    "EvoNormB0",
+    "EvoNormS0",
     "FilterResponseNormalization",
     "GhostBatchNormalization",
     "GlobalResponseNormalization",
@@ -39,10 +48,12 @@ __all__ = [
     "Invariances",
     "IterativeNormalization",
     "LayerNormalization",
+    "LocalResponseNormalization",
     "MeanOnlyBatchNormalization",
     "PixelNormalization",
     "RMSNormalization",
     "SwitchableNormalization",
+    "ThresholdedLinearUnit",
     "Verification",
     "catalog",
     "export_litert",

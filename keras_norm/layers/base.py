@@ -7,6 +7,13 @@ from keras.backend import result_type, standardize_dtype
 from keras_norm.arguments import KeepsArguments, check_number
 from keras_norm.ops import Moments, axes, count, moments
 
+AFFINE = frozenset(
+    f"{weight}_{what}"
+    for weight in ("beta", "gamma")
+    for what in ("initializer", "regularizer", "constraint")
+) | {"center", "scale"}
+"""Names of the arguments about gamma and beta, for layers that have neither."""
+
 
 class BaseNormalization(KeepsArguments):
     """Base of every layer that normalizes activations.
@@ -61,12 +68,8 @@ class BaseNormalization(KeepsArguments):
         self.epsilon = check_number("epsilon", epsilon, above=0.0)
         self.center = center
         self.scale = scale
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.beta_regularizer = regularizers.get(beta_regularizer)
-        self.gamma_regularizer = regularizers.get(gamma_regularizer)
-        self.beta_constraint = constraints.get(beta_constraint)
-        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.keep_weight_arguments("beta", beta_initializer, beta_regularizer, beta_constraint)
+        self.keep_weight_arguments("gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.gamma = None
         self.beta = None
         self.supports_masking = True
@@ -89,8 +92,14 @@ class BaseNormalization(KeepsArguments):
             if wanted:
                 setattr(self, name, self.add_affine(name))
 
+    def keep_weight_arguments(self, name, initializer, regularizer, constraint):
+        """Keeps the arguments `<name>_initializer` and so on, which `add_affine` reads."""
+        setattr(self, f"{name}_initializer", initializers.get(initializer))
+        setattr(self, f"{name}_regularizer", regularizers.get(regularizer))
+        setattr(self, f"{name}_constraint", constraints.get(constraint))
+
     def add_affine(self, name):
-        """Creates the weight `gamma` or `beta`."""
+        """Creates a weight that spans `axis`, such as gamma, as its arguments say."""
         return self.add_feature_weight(
             name,
             getattr(self, f"{name}_initializer"),
@@ -218,8 +227,6 @@ class BaseBatchNormalization(BaseNormalization):
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
     """
 
-    moving_statistics: tuple[str, ...] = ("moving_mean", "moving_variance")
-    """Names of the weights that hold the moving moments, in the order of `Moments`."""
     moving_mean = None
     moving_variance = None
 

@@ -1,6 +1,7 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
 from keras_norm.ops import axes, whitening
+from keras_norm.ops.elements import larger, window_sum
 from keras_norm.ops.moments import (
     Moments,
     blend,
@@ -21,6 +22,7 @@ __all__ = [
     "blend",
     "centre",
     "count",
+    "larger",
     "length",
     "location",
     "mean",
@@ -30,4 +32,5 @@ __all__ = [
     "normalize",
     "normalize_by_root",
     "whitening",
+    "window_sum",
 ]
