@@ -8,6 +8,7 @@ from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
 from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
+from keras_norm.layers.cosine import CosineConv1D, CosineConv2D, CosineConv3D, CosineDense
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
@@ -18,6 +19,10 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
+    "CosineConv1D",
+    "CosineConv2D",
+    "CosineConv3D",
+    "CosineDense",
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",

@@ -1,14 +1,18 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
 from keras_norm.ops import axes
+from keras_norm.ops.cosine import Window, cosine, cosine_windows
 from keras_norm.ops.moments import Moments, blend, count, mean, mean_square, merge, moments
 from keras_norm.ops.normalize import affine, normalize, normalize_by_root
 
 __all__ = [
     "Moments",
+    "Window",
     "affine",
     "axes",
     "blend",
+    "cosine",
+    "cosine_windows",
     "count",
     "mean",
     "mean_square",
