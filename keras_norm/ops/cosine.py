@@ -94,7 +94,7 @@ def cosine(x: Any, kernel: Any, bias: Any, centered: bool, epsilon: float) -> An
         _, x = _split(x, 1)
     unit, offset = _unit_weights(kernel, bias, epsilon)
     square = ops.sum(x * x, axis=-1, keepdims=True)
-    return _quotient(ops.matmul(x, unit), square, offset, epsilon)
+    return _quotient(_product(x, unit), square, offset, epsilon)
 
 
 def cosine_windows(
@@ -134,19 +134,34 @@ def cosine_windows(
     # table of these means is laid out window by window, and centred there. No other sum cancels.
     x = x - rounded(ops.stop_gradient(mean(x, range(1, len(x.shape)))))
     means, rest = _split(x, groups)
-    present = None
-    if window.padding != "valid":
-        present = window.unfolded(ops.ones_like(means))
+    present = None if window.padding == "valid" else window.unfolded(_ones_like(means))
     _, taps = _split(window.unfolded(means), groups, present)
-    of_taps = ops.reshape(
-        ops.sum(unit, axis=-2), (*(1,) * len(window.size), window.taps, unit.shape[-1])
-    )
-    dot = window.slide(rest, unit) + ops.conv(
-        taps, of_taps, padding="valid", data_format="channels_last"
-    )
+    of_taps = ops.reshape(ops.sum(unit, axis=-2), (window.taps, unit.shape[-1]))
+    dot = window.slide(rest, unit) + _product(taps, of_taps)
     channels = x.shape[-1] // groups
     square = window.sums(_join(rest * rest, groups)) + channels * _join(taps * taps, groups)
     return _quotient(dot, square, offset, epsilon)
+
+
+def _product(x: Any, matrix: Any) -> Any:
+    """The last axis of x, [..., G·C], times a matrix [C, F]: the part of a group, its F/G columns.
+
+    A convolution of one tap says so without a reshape, which in an exported graph would have to ask
+    for unknown sizes.
+    """
+    space = len(x.shape) - 2
+    if not 1 <= space <= 3:
+        return ops.matmul(x, matrix)
+    kernel = ops.reshape(matrix, (*(1,) * space, *matrix.shape))
+    return ops.conv(x, kernel, padding="valid", data_format="channels_last")
+
+
+def _ones_like(table: Any) -> Any:
+    """Ones that broadcast to a table [B, ..., G]: constants, where all sizes but B are known."""
+    if None not in table.shape[1:]:
+        return ops.ones((1, *table.shape[1:]), dtype=table.dtype)
+    # As an arithmetic of its numbers: runtimes for phones do not like to be asked for a shape.
+    return ops.stop_gradient(table) * 0.0 + 1.0
 
 
 def _quotient(dot: Any, square: Any, offset: Any, epsilon: float) -> Any:
@@ -208,7 +223,7 @@ def _join(x: Any, groups: int) -> Any:
         return x
     if groups == 1:
         return ops.sum(x, axis=-1, keepdims=True)
-    return ops.matmul(x, _members(groups, size, x.dtype))
+    return _product(x, _members(groups, size, x.dtype))
 
 
 def _spread(table: Any, size: int) -> Any:
@@ -219,7 +234,7 @@ def _spread(table: Any, size: int) -> Any:
     groups = table.shape[-1]
     if size == 1 or groups == 1:
         return table
-    return ops.matmul(table, ops.transpose(_members(groups, size, table.dtype)))
+    return _product(table, ops.transpose(_members(groups, size, table.dtype)))
 
 
 def _members(groups: int, size: int, dtype: Any) -> Any:
