@@ -132,10 +132,9 @@ def cosine_windows(
     # Σx² - (Σx)²/n cancels where a window's mean is large against its spread, Σw·x likewise. So x
     # is split into the mean of each position's channels and what is left of it; only the small
     # table of these means is laid out window by window, and centred there. No other sum cancels.
-    x = x - rounded(ops.stop_gradient(mean(x, range(1, len(x.shape)))))
-    means, rest = _split(x, groups)
-    present = None if window.padding == "valid" else window.unfolded(_ones_like(means))
-    _, taps = _split(window.unfolded(means), groups, present)
+    (shift, residual), rest = _split(x, groups)
+    present = None if window.padding == "valid" else window.unfolded(_ones_like(shift))
+    _, taps = _split(window.unfolded(shift), groups, window.unfolded(residual), present)
     of_taps = ops.reshape(ops.sum(unit, axis=-2), (window.taps, unit.shape[-1]))
     dot = window.slide(rest, unit) + _product(taps, of_taps)
     channels = x.shape[-1] // groups
@@ -190,18 +189,20 @@ def _centred_kernel(kernel: Any) -> Any:
     return kernel - mean(kernel, axes)
 
 
-def _split(x: Any, groups: int, present: Any = None) -> tuple[Any, Any]:
+def _split(x: Any, groups: int, low: Any = None, present: Any = None) -> tuple[Any, Any]:
     """Means over groups of the last axis, and x without them; where not `present`, x becomes 0.
 
-    The mean is taken out twice, as the first one is rounded: see `moments`.
+    As in `moments` the mean has two parts: the first one is rounded, and carries no gradient; the
+    second one is the mean of what it leaves.
 
     Args:
         x: A tensor [..., C].
         groups: Number G of groups of neighbouring channels.
+        low: What x itself has lost by rounding, of its shape, or `None`.
         present: Ones and zeros of x's shape, what to count; `None` for all of it.
 
     Returns:
-        The means [..., G] and the rest [..., C].
+        The two parts of the means [..., G], and the rest [..., C].
     """
     size = x.shape[-1] // groups
     count = size if present is None else ops.maximum(_join(present, groups), 1.0)
@@ -211,9 +212,10 @@ def _split(x: Any, groups: int, present: Any = None) -> tuple[Any, Any]:
 
     shift = rounded(ops.stop_gradient(average(x)))
     centred = x - _spread(shift, size)
+    centred = centred if low is None else centred + low
     residual = average(centred)
     rest = centred - _spread(residual, size)
-    return shift + residual, rest if present is None else rest * present
+    return (shift, residual), rest if present is None else rest * present
 
 
 def _join(x: Any, groups: int) -> Any:
