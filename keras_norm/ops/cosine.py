@@ -136,22 +136,24 @@ def cosine_windows(
     present = None if window.padding == "valid" else window.unfolded(_ones_like(shift))
     _, taps = _split(window.unfolded(shift), groups, window.unfolded(residual), present)
     of_taps = ops.reshape(ops.sum(unit, axis=-2), (window.taps, unit.shape[-1]))
-    dot = window.slide(rest, unit) + _product(taps, of_taps)
+    dot = window.slide(rest, unit) + _at_each_position(taps, of_taps)
     channels = x.shape[-1] // groups
     square = window.sums(_join(rest * rest, groups)) + channels * _join(taps * taps, groups)
     return _quotient(dot, square, offset, epsilon)
 
 
 def _product(x: Any, matrix: Any) -> Any:
-    """The last axis of x, [..., G·C], times a matrix [C, F]: the part of a group, its F/G columns.
-
-    A convolution of one tap says so without a reshape, which in an exported graph would have to ask
-    for unknown sizes.
-    """
-    space = len(x.shape) - 2
-    if not 1 <= space <= 3:
+    """The last axis of x times a matrix; sizes are asked for where they are unknown alone."""
+    inner = x.shape[1:-1]
+    if not inner or None in inner:
         return ops.matmul(x, matrix)
-    kernel = ops.reshape(matrix, (*(1,) * space, *matrix.shape))
+    flat = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), matrix)
+    return ops.reshape(flat, (-1, *inner, matrix.shape[-1]))
+
+
+def _at_each_position(x: Any, matrix: Any) -> Any:
+    """The last axis of x, [B, ..., G·C], times a matrix [C, F]: each group, times F/G columns."""
+    kernel = ops.reshape(matrix, (*(1,) * (len(x.shape) - 2), *matrix.shape))
     return ops.conv(x, kernel, padding="valid", data_format="channels_last")
 
 
@@ -225,7 +227,7 @@ def _join(x: Any, groups: int) -> Any:
         return x
     if groups == 1:
         return ops.sum(x, axis=-1, keepdims=True)
-    return _product(x, _members(groups, size, x.dtype))
+    return _at_each_position(x, _members(groups, size, x.dtype))
 
 
 def _spread(table: Any, size: int) -> Any:
@@ -236,7 +238,7 @@ def _spread(table: Any, size: int) -> Any:
     groups = table.shape[-1]
     if size == 1 or groups == 1:
         return table
-    return _product(table, ops.transpose(_members(groups, size, table.dtype)))
+    return _at_each_position(table, ops.transpose(_members(groups, size, table.dtype)))
 
 
 def _members(groups: int, size: int, dtype: Any) -> Any:
