@@ -8,7 +8,7 @@ from keras_norm.arguments import KeepsArguments, check_number
 from keras_norm.ops import Moments, axes, count, moments
 
 
-class ComputesWide(KeepsArguments):
+class BaseWideArithmetic(KeepsArguments):
     """Base of every layer whose arithmetic is float32 or wider under every dtype policy."""
 
     def __init__(self, **kwargs):
@@ -41,7 +41,7 @@ class ComputesWide(KeepsArguments):
         return result_type(dtype if "float" in dtype else "float32", self.variable_dtype, "float32")
 
 
-class BaseNormalization(ComputesWide):
+class BaseNormalization(BaseWideArithmetic):
     """Base of every layer that normalizes activations.
 
     It owns `axis`, `epsilon`, gamma and beta, the dtype of the arithmetic, the shape of the mask,

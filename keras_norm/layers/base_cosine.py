@@ -9,11 +9,11 @@ from keras_norm.arguments import (
     check_integers,
     check_number,
 )
-from keras_norm.layers.base import ComputesWide
+from keras_norm.layers.base import BaseWideArithmetic
 from keras_norm.ops import Window, cosine_windows
 
 
-class BaseCosine(ComputesWide):
+class BaseCosine(BaseWideArithmetic):
     """Base of the layers that put a cosine where others put a product with a kernel.
 
     It owns the weights, and what follows the cosine. A layer says what shape its input and its
