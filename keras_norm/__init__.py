@@ -19,6 +19,7 @@ from keras_norm.layers.batch import (
     GhostBatchNormalization,
     MeanOnlyBatchNormalization,
 )
+from keras_norm.layers.cosine import CosineConv1D, CosineConv2D, CosineConv3D, CosineDense
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import (
     FilterResponseNormalization,
@@ -36,6 +37,10 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
+    "CosineConv1D",
+    "CosineConv2D",
+    "CosineConv3D",
+    "CosineDense",
     "DecorrelatedBatchNormalization",
     "DynamicTanh",
     "EvoNormB0",

@@ -14,6 +14,7 @@ scale. A file here is named as the file of the package that it judges.
 from tests.oracles import (
     activations,
     batch,
+    cosine,
     features,
     groups,
     mixtures,
@@ -21,6 +22,6 @@ from tests.oracles import (
     whitening,
 )
 
-FILES = (activations, batch, features, groups, mixtures, pointwise, whitening)
+FILES = (activations, batch, cosine, features, groups, mixtures, pointwise, whitening)
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
