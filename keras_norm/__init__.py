@@ -8,6 +8,11 @@ from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
 from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
+from keras_norm.layers.data import (
+    MinMaxNormalization,
+    StandardNormalization,
+    WhiteningNormalization,
+)
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
@@ -21,10 +26,13 @@ __all__ = [
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
+    "MinMaxNormalization",
     "PixelNormalization",
     "RMSNormalization",
+    "StandardNormalization",
     "SwitchableNormalization",
     "Verification",
+    "WhiteningNormalization",
     "catalog",
     "export_litert",
     "export_saved_model",

@@ -92,11 +92,23 @@ def sizes(axes: Sequence[int], shape: Shape, axis: Any) -> tuple[int, ...]:
     result = tuple(size for size in (shape[a] for a in axes) if size is not None)
     if len(result) < len(axes):
         raise ValueError(
-            f"axis {axis} must be defined: gamma and beta have its size. "
+            f"axis {axis} must be defined: the layer's weights have its size. "
             f"Received: axis={axis!r} (input shape {tuple(shape)}). "
             "Give the size in `keras.Input(shape=...)`."
         )
     return result
+
+
+def joined(axes: Sequence[int], shape: Shape, size: int) -> tuple[int | None, ...]:
+    """A shape with one axis of some size in the place of the first of `axes`, the others gone."""
+    rest = [shape[a] for a in others(axes, len(shape))]
+    return (*rest[: axes[0]], size, *rest[axes[0] :])
+
+
+def split(axes: Sequence[int], shape: Shape, sizes: Shape) -> tuple[int | None, ...]:
+    """Undoes `joined`: `sizes` on `axes` of the result, in the place of one axis."""
+    rest, given = iter([*shape[: axes[0]], *shape[axes[0] + 1 :]]), iter(sizes)
+    return tuple(next(given if a in axes else rest) for a in range(len(shape) - 1 + len(axes)))
 
 
 def broadcastable(axes: Sequence[int], shape: Shape) -> tuple[int, ...]:

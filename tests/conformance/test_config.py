@@ -32,6 +32,16 @@ EVERYTHING = {
     "rmin": 0.25,
     "rmax_ramp": (3, 9),
     "dmax_ramp": None,
+    "mean": 0.5,
+    "variance": 2.0,
+    "minimum": -0.5,
+    "maximum": 2.0,
+    "feature_range": (-1.0, 2.0),
+    "clip": True,
+    "invert": True,
+    "kind": "pca",
+    "components": 6,
+    "feature_shape": [8],
 }
 
 
