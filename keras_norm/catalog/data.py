@@ -17,7 +17,7 @@ ROWS: tuple[Row, ...] = (
         "[Pedregosa et al. 2011](https://arxiv.org/abs/1201.0490)",
         kind="data",
         folds=True,
-        invariances=frozenset({"batch"}),
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         MinMaxNormalization,
@@ -28,7 +28,7 @@ ROWS: tuple[Row, ...] = (
         "[Pedregosa et al. 2011](https://arxiv.org/abs/1201.0490)",
         kind="data",
         folds=True,
-        invariances=frozenset({"batch"}),
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         WhiteningNormalization,
@@ -38,6 +38,6 @@ ROWS: tuple[Row, ...] = (
         "data set",
         "[Kessy et al. 2018](https://arxiv.org/abs/1512.00809)",
         kind="data",
-        invariances=frozenset({"batch"}),
+        invariances=frozenset({"rescaling", "shift", "bias"}),
     ),
 )

@@ -8,7 +8,7 @@ from keras.layers import InputSpec
 
 from keras_norm.arguments import check_choice, check_integer, check_number, register
 from keras_norm.layers.base_data import BaseDataNormalization
-from keras_norm.ops import affine, axes, columns, uncolumns
+from keras_norm.ops import affine, axes, columns, product, uncolumns
 from keras_norm.statistics import comoments, extremes, moments, whitening_matrix
 
 
@@ -307,14 +307,8 @@ class WhiteningNormalization(BaseDataNormalization):
                 "`components` must be None with ZCA, which keeps every feature. "
                 f'Received: components={components}. Use kind="pca".'
             )
-        several = len(np.atleast_1d(self.axis)) > 1
         if feature_shape is not None:
             feature_shape = [check_integer("feature_shape", size) for size in feature_shape]
-        elif kind == "pca" and invert and (components is not None or several):
-            raise ValueError(
-                "`feature_shape` must be given where a PCA is inverted: its input does not tell. "
-                "Received: feature_shape=None. Use `layer.inverse()`, or pass the sizes of `axis`."
-            )
         self.feature_shape = feature_shape
 
     def build(self, input_shape):
@@ -363,10 +357,10 @@ class WhiteningNormalization(BaseDataNormalization):
         weights = self._mean, self._mean_residual, self._matrix
         mean, residual, matrix = (ops.cast(weight, x.dtype) for weight in weights)
         if self.invert:
-            y = (ops.matmul(columns(x, places), matrix) + residual) + mean
+            y = (product(columns(x, places), matrix) + residual) + mean
             y = uncolumns(y, over, self._feature_shape)
         else:
-            y = ops.matmul(columns(x, over) - mean, matrix) - ops.matmul(residual, matrix)
+            y = product(columns(x, over) - mean, matrix) - product(residual, matrix)
             sizes = matrix.shape[-1:] if self.kind == "pca" else self._feature_shape
             y = uncolumns(y, places, sizes)
         return ops.cast(y, self.compute_dtype)
@@ -376,8 +370,12 @@ class WhiteningNormalization(BaseDataNormalization):
         if self.kind == "zca" or not self.invert:
             return tuple(input_shape)
         over = self.axes_of((None,) * (len(input_shape) - 1 + len(np.atleast_1d(self.axis))))
-        sizes = self.feature_shape or [input_shape[over[0]]]
-        return axes.split(over, input_shape, sizes)
+        if self.feature_shape is None and (len(over) > 1 or self.components is not None):
+            raise ValueError(
+                "`feature_shape` must be given where a PCA is inverted: its input does not tell. "
+                "Received: feature_shape=None. Use `layer.inverse()`, or pass the sizes of `axis`."
+            )
+        return axes.split(over, input_shape, self.feature_shape or [input_shape[over[0]]])
 
     def whitened_shape(self, data_shape):
         """The shape of data that was whitened."""

@@ -1,7 +1,7 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
 from keras_norm.ops import axes
-from keras_norm.ops.columns import columns, uncolumns
+from keras_norm.ops.columns import columns, product, uncolumns
 from keras_norm.ops.moments import Moments, blend, count, mean, mean_square, merge, moments
 from keras_norm.ops.normalize import affine, normalize, normalize_by_root
 
@@ -18,5 +18,6 @@ __all__ = [
     "moments",
     "normalize",
     "normalize_by_root",
+    "product",
     "uncolumns",
 ]

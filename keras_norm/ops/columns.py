@@ -42,6 +42,15 @@ def uncolumns(x: Any, over: Sequence[int], sizes: Sequence[int]) -> Any:
     return _transposed(x, [order.index(axis) for axis in range(rank)])
 
 
+def product(x: Any, matrix: Any) -> Any:
+    """x · matrix over x's last axis.
+
+    Exporters turn it into one operation at any rank. Of `matmul` they make ten where more than the
+    batch is of unknown size.
+    """
+    return ops.einsum("...i,ij->...j", x, matrix)
+
+
 def _transposed(x: Any, order: Sequence[int]) -> Any:
     return x if list(order) == sorted(order) else ops.transpose(x, order)
 
