@@ -20,6 +20,11 @@ from keras_norm.layers.batch import (
     MeanOnlyBatchNormalization,
 )
 from keras_norm.layers.cosine import CosineConv1D, CosineConv2D, CosineConv3D, CosineDense
+from keras_norm.layers.data import (
+    MinMaxNormalization,
+    StandardNormalization,
+    WhiteningNormalization,
+)
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import (
     FilterResponseNormalization,
@@ -55,11 +60,14 @@ __all__ = [
     "LayerNormalization",
     "LocalResponseNormalization",
     "MeanOnlyBatchNormalization",
+    "MinMaxNormalization",
     "PixelNormalization",
     "RMSNormalization",
+    "StandardNormalization",
     "SwitchableNormalization",
     "ThresholdedLinearUnit",
     "Verification",
+    "WhiteningNormalization",
     "catalog",
     "export_litert",
     "export_saved_model",

@@ -67,6 +67,16 @@ EVERYTHING = {
     "bias_constraint": "non_neg",
     "centered": True,
     "scale_initializer": keras.initializers.Constant(10.0),
+    "mean": 0.5,
+    "variance": 2.0,
+    "minimum": -0.5,
+    "maximum": 2.0,
+    "feature_range": (-1.0, 2.0),
+    "clip": True,
+    "invert": True,
+    "kind": "pca",
+    "components": 6,
+    "feature_shape": [8],
 }
 
 
