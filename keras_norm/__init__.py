@@ -8,6 +8,11 @@ from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
 from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
+from keras_norm.layers.conditional import (
+    AdaptiveInstanceNormalization,
+    ConditionalNormalization,
+    SpatiallyAdaptiveNormalization,
+)
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
@@ -16,13 +21,16 @@ from keras_norm.layers.pointwise import PixelNormalization
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveInstanceNormalization",
     "BatchNormalization",
     "BatchRenormalization",
+    "ConditionalNormalization",
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
     "PixelNormalization",
     "RMSNormalization",
+    "SpatiallyAdaptiveNormalization",
     "SwitchableNormalization",
     "Verification",
     "catalog",

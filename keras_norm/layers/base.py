@@ -8,7 +8,40 @@ from keras_norm.arguments import KeepsArguments, check_number
 from keras_norm.ops import Moments, axes, count, moments
 
 
-class BaseNormalization(KeepsArguments):
+class ComputesWide(KeepsArguments):
+    """Base of every layer whose arithmetic is float32 or wider under every dtype policy."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.autocast = False  # inputs come as they are: casting 7e4 to float16 first loses it
+
+    def cast_up(self, inputs):
+        """The input in the dtype of the statistics, float32 or wider."""
+        return ops.cast(inputs, self._statistics_dtype(inputs))
+
+    def compute_output_spec(self, inputs, **kwargs):
+        """Shape and compute dtype of the output; refuses here what the call would refuse."""
+        self._statistics_dtype(inputs)
+        return super().compute_output_spec(inputs, **kwargs)
+
+    def _statistics_dtype(self, inputs):
+        ragged = hasattr(inputs, "row_splits") or getattr(inputs, "ragged", False)
+        if ragged or hasattr(inputs, "dense_shape") or getattr(inputs, "sparse", False):
+            raise TypeError(
+                f"The input of layer {self.name!r} must be a dense tensor. Received: a "
+                f"{'ragged' if ragged else 'sparse'} {type(inputs).__name__}. Convert it first: "
+                "`ragged.to_tensor()` and a mask, or `tf.sparse.to_dense(sparse)`."
+            )
+        dtype = standardize_dtype(inputs.dtype)
+        if "float" not in dtype and "int" not in dtype:
+            raise TypeError(
+                f"The input of layer {self.name!r} must be of a floating or integer dtype. "
+                f"Received: dtype={dtype}. Convert it first, e.g. with `keras.ops.cast`."
+            )
+        return result_type(dtype if "float" in dtype else "float32", self.variable_dtype, "float32")
+
+
+class BaseNormalization(ComputesWide):
     """Base of every layer that normalizes activations.
 
     It owns `axis`, `epsilon`, gamma and beta, the dtype of the arithmetic, the shape of the mask,
@@ -70,7 +103,6 @@ class BaseNormalization(KeepsArguments):
         self.gamma = None
         self.beta = None
         self.supports_masking = True
-        self.autocast = False  # inputs come as they are: casting 7e4 to float16 first loses it
 
     def build(self, input_shape):
         """Creates gamma and beta; fixes the rank and the size of `axis`."""
@@ -112,10 +144,6 @@ class BaseNormalization(KeepsArguments):
         x = self.cast_up(inputs)
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
         return self.normalize_with(x, gamma, beta, training, mask)
-
-    def cast_up(self, inputs):
-        """The input in the dtype of the statistics, float32 or wider."""
-        return ops.cast(inputs, self._statistics_dtype(inputs))
 
     def normalize_with(self, x, gamma, beta, training=None, mask=None):
         """`call` with a gamma and a beta that someone else has made.
@@ -159,27 +187,6 @@ class BaseNormalization(KeepsArguments):
             return None
         shape = axes.broadcastable(self.axes_of(x), x.shape)
         return ops.reshape(ops.cast(weight, x.dtype), shape)
-
-    def _statistics_dtype(self, inputs):
-        ragged = hasattr(inputs, "row_splits") or getattr(inputs, "ragged", False)
-        if ragged or hasattr(inputs, "dense_shape") or getattr(inputs, "sparse", False):
-            raise TypeError(
-                f"The input of layer {self.name!r} must be a dense tensor. Received: a "
-                f"{'ragged' if ragged else 'sparse'} {type(inputs).__name__}. Convert it first: "
-                "`ragged.to_tensor()` and a mask, or `tf.sparse.to_dense(sparse)`."
-            )
-        dtype = standardize_dtype(inputs.dtype)
-        if "float" not in dtype and "int" not in dtype:
-            raise TypeError(
-                f"The input of layer {self.name!r} must be of a floating or integer dtype. "
-                f"Received: dtype={dtype}. Convert it first, e.g. with `keras.ops.cast`."
-            )
-        return result_type(dtype if "float" in dtype else "float32", self.variable_dtype, "float32")
-
-    def compute_output_spec(self, inputs, **kwargs):
-        """The input's shape in the compute dtype; refuses here what the call would refuse."""
-        self._statistics_dtype(inputs)
-        return super().compute_output_spec(inputs, **kwargs)
 
     def compute_output_shape(self, input_shape):
         """The input's shape."""

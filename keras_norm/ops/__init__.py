@@ -3,6 +3,7 @@
 from keras_norm.ops import axes
 from keras_norm.ops.moments import Moments, blend, count, mean, mean_square, merge, moments
 from keras_norm.ops.normalize import affine, normalize, normalize_by_root
+from keras_norm.ops.resize import resize_nearest
 
 __all__ = [
     "Moments",
@@ -16,4 +17,5 @@ __all__ = [
     "moments",
     "normalize",
     "normalize_by_root",
+    "resize_nearest",
 ]
