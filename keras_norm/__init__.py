@@ -17,6 +17,7 @@ from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.report import Invariances, invariances
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "ConditionalNormalization",
     "GroupNormalization",
     "InstanceNormalization",
+    "Invariances",
     "LayerNormalization",
     "PixelNormalization",
     "RMSNormalization",
@@ -36,6 +38,7 @@ __all__ = [
     "catalog",
     "export_litert",
     "export_saved_model",
+    "invariances",
     "portable_only",
     "verify",
 ]
