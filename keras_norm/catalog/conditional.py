@@ -1,6 +1,6 @@
 """Rows of the conditional layers."""
 
-from keras_norm.catalog.row import Row
+from keras_norm.catalog.row import INVARIANCES, Row
 from keras_norm.layers.batch import BatchNormalization
 from keras_norm.layers.conditional import (
     AdaptiveInstanceNormalization,
@@ -25,6 +25,7 @@ ROWS: tuple[Row, ...] = (
         "[Perez et al. 2018](https://arxiv.org/abs/1709.07871)",
         kind="conditional",
         training_differs=True,
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         AdaptiveInstanceNormalization,
@@ -34,6 +35,7 @@ ROWS: tuple[Row, ...] = (
         "H, W of each input",
         "[Huang and Belongie 2017](https://arxiv.org/abs/1703.06868)",
         kind="conditional",
+        invariances=frozenset(INVARIANCES),
     ),
     Row(
         SpatiallyAdaptiveNormalization,
@@ -47,5 +49,6 @@ ROWS: tuple[Row, ...] = (
         "the inner norm's",
         "[Park et al. 2019](https://arxiv.org/abs/1903.07291)",
         kind="conditional",
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
 )

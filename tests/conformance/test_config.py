@@ -32,6 +32,18 @@ EVERYTHING = {
     "rmin": 0.25,
     "rmax_ramp": (3, 9),
     "dmax_ramp": None,
+    "hidden_units": 5,
+    "hidden_filters": 5,
+    "kernel_size": 1,
+    "activation": "silu",
+    "use_bias": False,
+    "kernel_initializer": "ones",
+    "bias_initializer": keras.initializers.Constant(0.5),
+    "hidden_kernel_initializer": keras.initializers.RandomNormal(seed=4),
+    "kernel_regularizer": "l1",
+    "bias_regularizer": keras.regularizers.L2(0.1),
+    "kernel_constraint": keras.constraints.UnitNorm(),
+    "bias_constraint": "non_neg",
 }
 
 

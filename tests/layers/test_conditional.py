@@ -64,24 +64,16 @@ def test_every_norm_takes_predicted_gamma_and_beta(inner, condition):
 
 @pytest.mark.parametrize("inner", INNER, ids=lambda row: row.short)
 def test_training_begins_with_the_plain_norm(inner):
-    plain, wrapped, x = inner_of(inner), inner_of(inner), data(X)
-    for layer in (
-        ConditionalNormalization(wrapped, hidden_units=4),
-        SpatiallyAdaptiveNormalization(inner_of(inner), 4, kernel_initializer="zeros"),
+    for layer, condition in (
+        (ConditionalNormalization(inner_of(inner), hidden_units=4), VECTOR),
+        (SpatiallyAdaptiveNormalization(inner_of(inner), 4, kernel_initializer="zeros"), X),
     ):
-        condition = data(VECTOR if isinstance(layer, ConditionalNormalization) else X, 1)
+        layer.build([X, condition])
+        plain = inner_of(inner)
         for training in (True, False):
-            expected = inner_of(inner) if training else plain
-            y = layer([x, condition], training=training)
-            if training:
-                assert_close(y, expected(x, training=True).numpy(), 1e-6)
-                continue
-            for weight, given in zip(plain.weights, layer.layer.weights, strict=True):
-                weight.assign(given)
-            if not plain.built:
-                plain.build(X)
-                plain.set_weights(layer.layer.get_weights())
-            assert_close(y, plain(x, training=False).numpy(), 1e-6)
+            x = data(X, int(training))
+            y = layer([x, data(condition, 1)], training=training)
+            assert_close(y, plain(x, training=training).numpy(), 1e-6)
 
 
 @pytest.mark.parametrize("inner", INNER, ids=lambda row: row.short)
