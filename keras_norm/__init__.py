@@ -12,9 +12,19 @@ from keras_norm.layers.conditional import (
     AdaptiveInstanceNormalization,
     ConditionalNormalization,
     SpatiallyAdaptiveNormalization,
+from keras_norm.layers.batch import (
+    BatchNormalization,
+    BatchRenormalization,
+    GhostBatchNormalization,
+    MeanOnlyBatchNormalization,
 )
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
-from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
+from keras_norm.layers.groups import (
+    FilterResponseNormalization,
+    GlobalResponseNormalization,
+    GroupNormalization,
+    InstanceNormalization,
+)
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
 from keras_norm.report import Invariances, invariances
@@ -26,10 +36,14 @@ __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
     "ConditionalNormalization",
+    "FilterResponseNormalization",
+    "GhostBatchNormalization",
+    "GlobalResponseNormalization",
     "GroupNormalization",
     "InstanceNormalization",
     "Invariances",
     "LayerNormalization",
+    "MeanOnlyBatchNormalization",
     "PixelNormalization",
     "RMSNormalization",
     "SpatiallyAdaptiveNormalization",

@@ -1,9 +1,19 @@
 """Rows of the layers that normalize activations."""
 
 from keras_norm.catalog.row import INVARIANCES, Row
-from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
+from keras_norm.layers.batch import (
+    BatchNormalization,
+    BatchRenormalization,
+    GhostBatchNormalization,
+    MeanOnlyBatchNormalization,
+)
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
-from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
+from keras_norm.layers.groups import (
+    FilterResponseNormalization,
+    GlobalResponseNormalization,
+    GroupNormalization,
+    InstanceNormalization,
+)
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
 
@@ -29,6 +39,28 @@ ROWS: tuple[Row, ...] = (
         training_differs=True,
         folds=True,
         uncorrected={"rmax": 1.0, "dmax": 0.0},
+    ),
+    Row(
+        GhostBatchNormalization,
+        "ghost",
+        {"momentum": 0.8, "virtual_batch_size": 2},
+        (4, 3, 5, 6),
+        "B/G, H, W",
+        "[Hoffer et al. 2017](https://arxiv.org/abs/1705.08741)",
+        training_differs=True,
+        folds=True,
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
+    ),
+    Row(
+        MeanOnlyBatchNormalization,
+        "mean_only",
+        {"momentum": 0.8},
+        (4, 3, 5, 6),
+        "B, H, W (mean)",
+        "[Salimans and Kingma 2016](https://arxiv.org/abs/1602.07868)",
+        training_differs=True,
+        folds=True,
+        invariances=frozenset({"shift", "bias"}),
     ),
     Row(
         LayerNormalization,
@@ -65,6 +97,24 @@ ROWS: tuple[Row, ...] = (
         "H, W",
         "[Ulyanov et al. 2016](https://arxiv.org/abs/1607.08022)",
         invariances=frozenset(INVARIANCES),
+    ),
+    Row(
+        FilterResponseNormalization,
+        "frn",
+        {},
+        (4, 3, 5, 6),
+        "H, W",
+        "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
+        invariances=frozenset({"rescaling", "weight scale", "data scale", "batch"}),
+    ),
+    Row(
+        GlobalResponseNormalization,
+        "grn",
+        {},
+        (4, 3, 5, 6),
+        "H, W, then C",
+        "[Woo et al. 2023](https://arxiv.org/abs/2301.00808)",
+        invariances=frozenset({"batch"}),
     ),
     Row(
         SwitchableNormalization,

@@ -225,6 +225,11 @@ class BaseBatchNormalization(BaseNormalization):
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
     """
 
+    moving_statistics: tuple[str, ...] = ("moving_mean", "moving_variance")
+    """Names of the weights that hold the moving moments, in the order of `Moments`."""
+    moving_mean = None
+    moving_variance = None
+
     def __init__(
         self,
         axis=-1,
@@ -271,7 +276,7 @@ class BaseBatchNormalization(BaseNormalization):
         super().build(input_shape)
         if not self.keeps_moving_moments():
             return
-        for name in ("moving_mean", "moving_variance"):
+        for name in self.moving_statistics:
             initializer = getattr(self, f"{name}_initializer")
             # Replicas of a strategy must not drift apart: each assignment is averaged over them.
             weight = self.add_feature_weight(name, initializer, trainable=False, aggregation="mean")
@@ -296,11 +301,8 @@ class BaseBatchNormalization(BaseNormalization):
 
     def moving_moments(self, x):
         """The moving moments in x's dtype, broadcasting to x."""
-        mean, variance = (
-            self.broadcast(self.moving_mean, x),
-            self.broadcast(self.moving_variance, x),
-        )
-        return Moments(mean, None, variance)
+        mean = self.broadcast(self.moving_mean, x)
+        return Moments(mean, None, self.broadcast(self.moving_variance, x))
 
     def update_moving_moments(self, batch, x, mask):
         """Lets the batch's moments into the moving ones, unless they are empty or not finite.
@@ -309,31 +311,33 @@ class BaseBatchNormalization(BaseNormalization):
         """
         over = axes.others(self.axes_of(x), len(x.shape))
         number = self._flat(count(x, over, mask, self.synchronized))
-        old = [ops.cast(w, x.dtype) for w in (self.moving_mean, self.moving_variance)]
-        new = [self._flat(batch.mean), self._flat(batch.variance)]
-        finite = ops.all(ops.isfinite(new[0]) & ops.isfinite(new[1]))
-        valid = finite & (number > 0)
+        weights = [getattr(self, name) for name in self.moving_statistics]
+        old = [ops.cast(weight, x.dtype) for weight in weights]
+        new = [self._flat(s) for s in (batch.mean, batch.variance) if s is not None]
+        valid = number > 0
+        for statistic in new:
+            valid = valid & ops.all(ops.isfinite(statistic))
         if self.momentum is None:
             seen = ops.cast(self.moving_count, x.dtype)
             rate = number / ops.maximum(seen + number, 1.0)
             self.moving_count.assign(ops.where(valid, seen + number, seen))
         else:
             rate = 1.0 - self.momentum
-        mean, variance = self.move(old[0], old[1], new[0], new[1], rate)
-        self.moving_mean.assign(ops.where(valid, mean, old[0]))
-        self.moving_variance.assign(ops.where(valid, variance, old[1]))
+        for weight, before, after in zip(weights, old, self.move(old, new, rate), strict=True):
+            weight.assign(ops.where(valid, after, before))
 
-    def move(self, moving_mean, moving_variance, mean, variance, rate):
-        """Moving moments after a batch that enters them with weight `rate`."""
-        distance = mean - moving_mean
-        between = rate * (1.0 - rate) * ops.square(distance) if self.momentum is None else 0.0
-        moved = moving_variance + rate * (variance - moving_variance) + between
-        return moving_mean + rate * distance, moved
+    def move(self, moving, batch, rate):
+        """Moving moments after a batch that enters them with weight `rate`; all as lists."""
+        distance = batch[0] - moving[0]
+        between = rate * (1.0 - rate) * distance * distance if self.momentum is None else 0.0
+        mean, *variance = [m + rate * (b - m) for m, b in zip(moving, batch, strict=True)]
+        return [mean, *(moved + between for moved in variance)]
 
     def reset_moving_moments(self):
         """Sets the moving moments back to their initial values."""
-        self.moving_mean.assign(self.moving_mean_initializer(self._feature_shape))
-        self.moving_variance.assign(self.moving_variance_initializer(self._feature_shape))
+        for name in self.moving_statistics:
+            initializer = getattr(self, f"{name}_initializer")
+            getattr(self, name).assign(initializer(self._feature_shape))
         if self.momentum is None:
             self.moving_count.assign(ops.zeros_like(self.moving_count))
 
