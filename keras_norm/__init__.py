@@ -7,16 +7,16 @@ models load.
 from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
-from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
-from keras_norm.layers.conditional import (
-    AdaptiveInstanceNormalization,
-    ConditionalNormalization,
-    SpatiallyAdaptiveNormalization,
 from keras_norm.layers.batch import (
     BatchNormalization,
     BatchRenormalization,
     GhostBatchNormalization,
     MeanOnlyBatchNormalization,
+)
+from keras_norm.layers.conditional import (
+    AdaptiveInstanceNormalization,
+    ConditionalNormalization,
+    SpatiallyAdaptiveNormalization,
 )
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import (
