@@ -7,6 +7,12 @@ models load.
 from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
+from keras_norm.layers.activations import (
+    DynamicTanh,
+    EvoNormB0,
+    EvoNormS0,
+    ThresholdedLinearUnit,
+)
 from keras_norm.layers.batch import (
     BatchNormalization,
     BatchRenormalization,
@@ -26,7 +32,8 @@ from keras_norm.layers.groups import (
     InstanceNormalization,
 )
 from keras_norm.layers.mixtures import SwitchableNormalization
-from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
 
 __version__ = "0.1.0"
@@ -36,18 +43,25 @@ __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
     "ConditionalNormalization",
+    "DecorrelatedBatchNormalization",
+    "DynamicTanh",
+    "EvoNormB0",
+    "EvoNormS0",
     "FilterResponseNormalization",
     "GhostBatchNormalization",
     "GlobalResponseNormalization",
     "GroupNormalization",
     "InstanceNormalization",
     "Invariances",
+    "IterativeNormalization",
     "LayerNormalization",
+    "LocalResponseNormalization",
     "MeanOnlyBatchNormalization",
     "PixelNormalization",
     "RMSNormalization",
     "SpatiallyAdaptiveNormalization",
     "SwitchableNormalization",
+    "ThresholdedLinearUnit",
     "Verification",
     "catalog",
     "export_litert",

@@ -50,11 +50,8 @@ class KeepsArguments(keras.layers.Layer):
             return
         own = inspect.signature(cls.__init__).parameters
         inherited = dict(inspect.signature(bases[0].__init__).parameters)
-        if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):  # then none goes by position
-            inherited = {
-                n: p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY)
-                for n, p in inherited.items()
-            }
+        if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):
+            inherited = {n: _by_name(p) for n, p in inherited.items()}
         parameters = {n: p for n, p in {**inherited, **own}.items() if n not in cls.without}
         parameters = {**{n: parameters[n] for n in own}, **parameters}
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -91,6 +88,13 @@ class KeepsArguments(keras.layers.Layer):
             if isinstance(value, dict) and name in cls.arguments() and "layer" in name
         }
         return cls(**{**config, **layers})
+
+
+def _by_name(parameter):
+    """The parameter as one that is given by its name only."""
+    if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        return parameter.replace(kind=parameter.KEYWORD_ONLY)
+    return parameter
 
 
 def check_number(name, value, low=-math.inf, high=math.inf, above=-math.inf):
@@ -139,6 +143,29 @@ def check_integer(name, value, low=1):
         raise ValueError(
             f"`{name}` must be an integer of at least {low}. Received: {name}={value!r}. "
             f"Choose such a number, or leave `{name}` at its default."
+        )
+    return int(value)
+
+
+def check_groups(name, value, per_channel=True):
+    """Checks that an argument can be a number of groups, or a group's number of channels.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        per_channel: Whether -1, one group per channel, is allowed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        ValueError: If it is not an integer, or too small.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not (value >= 1 or (per_channel and value == -1)):
+        raise ValueError(
+            f"`{name}` must be a positive integer{' or -1' if per_channel else ''}. "
+            f"Received: {name}={value!r}. Use a divisor of the number of channels."
         )
     return int(value)
 

@@ -7,11 +7,11 @@ from keras import activations, constraints, initializers, ops, regularizers
 from keras.backend import standardize_dtype
 from keras.layers import InputSpec
 
-from keras_norm.layers.base import BaseNormalization, ComputesWide
+from keras_norm.layers.base import BaseNormalization, BaseWideArithmetic
 from keras_norm.ops import axes
 
 
-class BaseConditional(ComputesWide):
+class BaseConditional(BaseWideArithmetic):
     """Base of every layer that is called with a list of two inputs, `[x, condition]`.
 
     It owns the shape of the call: two tensors, two masks, one output of the first one's shape in

@@ -225,13 +225,13 @@ class BatchRenormalization(BaseBatchNormalization):
         self.step.assign(self.step + 1)
         return y
 
-    def move(self, moving, batch, rate):
-        (moving_mean, moving_variance), (mean, variance) = moving, batch
-        moving_deviation = ops.sqrt(moving_variance + self.epsilon)
-        deviation = ops.sqrt(variance + self.epsilon)
-        moved = moving_deviation + rate * (deviation - moving_deviation)
-        moved_variance = ops.maximum(ops.square(moved) - self.epsilon, 0.0)
-        return [moving_mean + rate * (mean - moving_mean), moved_variance]
+    def move(self, old, new, rate):
+        moving, batch = (
+            ops.sqrt(statistics["moving_variance"] + self.epsilon) for statistics in (old, new)
+        )
+        moved = moving + rate * (batch - moving)
+        variance = ops.maximum(moved * moved - self.epsilon, 0.0)
+        return {**super().move(old, new, rate), "moving_variance": variance}
 
 
 @register
@@ -363,7 +363,6 @@ class MeanOnlyBatchNormalization(BaseBatchNormalization):
         [Salimans and Kingma, 2016](https://arxiv.org/abs/1602.07868). Deviation: none.
     """
 
-    moving_statistics = ("moving_mean",)
     without = frozenset({"epsilon", "scale", "moving_variance_initializer"}) | {
         f"gamma_{what}" for what in ("initializer", "regularizer", "constraint")
     }
@@ -378,6 +377,9 @@ class MeanOnlyBatchNormalization(BaseBatchNormalization):
         y = centre(x, batch, beta)
         self.update_moving_moments(batch, x, mask)
         return y
+
+    def moving_shapes(self):
+        return {"moving_mean": self._feature_shape}
 
     def batch_moments(self, x, mask):
         over = axes.others(self.axes_of(x), len(x.shape))

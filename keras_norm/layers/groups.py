@@ -1,10 +1,8 @@
 """Statistics over the positions of one sample, per channel or per group of channels."""
 
-import numbers
-
 from keras import initializers, ops
 
-from keras_norm.arguments import register
+from keras_norm.arguments import check_groups, register
 from keras_norm.layers.base import BaseNormalization
 from keras_norm.ops import (
     affine,
@@ -78,33 +76,22 @@ class GroupNormalization(BaseNormalization):
 
     def __init__(self, groups=32, *args, group_size=None, **kwargs):
         super().__init__(*args, **kwargs)
-        for name, value, special in (("groups", groups, (-1,)), ("group_size", group_size, ())):
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            given = name == "groups" or value is not None
-            if given and not (whole and (value >= 1 or value in special)):
-                raise ValueError(
-                    f"`{name}` must be a positive integer{' or -1' if special else ''}. "
-                    f"Received: {name}={value!r}. Use a divisor of the number of channels."
-                )
+        self.groups = check_groups("groups", groups)
+        self.group_size = group_size
+        if group_size is not None:
+            self.group_size = check_groups("group_size", group_size, per_channel=False)
         if group_size is not None and groups != 32:
             raise ValueError(
                 "`groups` must be left at its default where `group_size` is given. Received: "
                 f"groups={groups}, group_size={group_size}. Pass one of the two."
             )
-        self.groups = int(groups)
-        self.group_size = None if group_size is None else int(group_size)
 
     def check_features(self, input_shape):
         (channels,) = self._feature_shape
         argument = "groups" if self.group_size is None else "group_size"
         value = getattr(self, argument)
-        if value != -1 and channels % value:
-            divisors = [d for d in range(1, channels + 1) if channels % d == 0]
-            raise ValueError(
-                f"`{argument}` must divide the number of channels. Received: {argument}={value} "
-                f"({channels} channels on axis {self.axis}, input shape {tuple(input_shape)}). "
-                f"Use one of {', '.join(map(str, divisors))}."
-            )
+        if value != -1:
+            axes.check_divisor(argument, value, channels, self.axis, input_shape)
         self._groups = channels if value == -1 else value
         if self.group_size is not None:
             self._groups = channels // self.group_size

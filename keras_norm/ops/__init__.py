@@ -1,6 +1,7 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
-from keras_norm.ops import axes
+from keras_norm.ops import axes, whitening
+from keras_norm.ops.elements import larger, window_sum
 from keras_norm.ops.moments import (
     Moments,
     blend,
@@ -22,6 +23,7 @@ __all__ = [
     "blend",
     "centre",
     "count",
+    "larger",
     "length",
     "location",
     "mean",
@@ -31,4 +33,6 @@ __all__ = [
     "normalize",
     "normalize_by_root",
     "resize_nearest",
+    "whitening",
+    "window_sum",
 ]

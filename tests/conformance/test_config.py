@@ -26,6 +26,7 @@ EVERYTHING = {
     "synchronized": True,
     "zero_centered_gamma": True,
     "group_size": 2,
+    "iterations": 7,
     "using_bn": False,
     "learned_epsilon": True,
     "learned_epsilon_initializer": keras.initializers.Constant(0.5),
@@ -47,6 +48,19 @@ EVERYTHING = {
     "bias_regularizer": keras.regularizers.L2(0.1),
     "kernel_constraint": keras.constraints.UnitNorm(),
     "bias_constraint": "non_neg",
+    "v_initializer": "zeros",
+    "v_regularizer": "l2",
+    "v_constraint": "non_neg",
+    "tau_initializer": keras.initializers.Constant(-1.0),
+    "tau_regularizer": "l1",
+    "tau_constraint": keras.constraints.MaxNorm(3.0),
+    "alpha_initializer": keras.initializers.Constant(0.7),
+    "alpha_regularizer": "l2",
+    "alpha_constraint": "non_neg",
+    "depth_radius": 1,
+    "bias": 1.25,
+    "alpha": 0.5,
+    "power": 0.5,
 }
 
 
@@ -61,6 +75,8 @@ def everything(row):
     chosen = {n: EVERYTHING[n] for n in row.layer.arguments() if n in EVERYTHING}
     parameters = inspect.signature(row.layer).parameters
     required = [n for n in row.arguments if parameters[n].default is inspect.Parameter.empty]
+    if row.takes("groups") and not row.takes("group_size"):
+        required.append("groups")  # its default divides no six channels
     made = {n: row.arguments[n] for n in required}
     return {**chosen, **{n: v() if inspect.isfunction(v) else v for n, v in made.items()}}
 
