@@ -24,6 +24,10 @@ from keras_norm.layers.data import (
     MinMaxNormalization,
     StandardNormalization,
     WhiteningNormalization,
+from keras_norm.layers.conditional import (
+    AdaptiveInstanceNormalization,
+    ConditionalNormalization,
+    SpatiallyAdaptiveNormalization,
 )
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import (
@@ -40,12 +44,14 @@ from keras_norm.report import Invariances, invariances
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveInstanceNormalization",
     "BatchNormalization",
     "BatchRenormalization",
     "CosineConv1D",
     "CosineConv2D",
     "CosineConv3D",
     "CosineDense",
+    "ConditionalNormalization",
     "DecorrelatedBatchNormalization",
     "DynamicTanh",
     "EvoNormB0",
@@ -64,6 +70,7 @@ __all__ = [
     "PixelNormalization",
     "RMSNormalization",
     "StandardNormalization",
+    "SpatiallyAdaptiveNormalization",
     "SwitchableNormalization",
     "ThresholdedLinearUnit",
     "Verification",

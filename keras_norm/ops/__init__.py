@@ -16,6 +16,7 @@ from keras_norm.ops.moments import (
     moments,
 )
 from keras_norm.ops.normalize import affine, centre, normalize, normalize_by_root
+from keras_norm.ops.resize import resize_nearest
 
 __all__ = [
     "Moments",
@@ -38,6 +39,7 @@ __all__ = [
     "normalize",
     "normalize_by_root",
     "product",
+    "resize_nearest",
     "uncolumns",
     "whitening",
     "window_sum",

@@ -14,6 +14,7 @@ scale. A file here is named as the file of the package that it judges.
 from tests.oracles import (
     activations,
     batch,
+    conditional,
     cosine,
     data,
     features,
@@ -23,6 +24,17 @@ from tests.oracles import (
     whitening,
 )
 
-FILES = (activations, batch, cosine, data, features, groups, mixtures, pointwise, whitening)
+FILES = (
+    activations,
+    batch,
+    conditional,
+    cosine,
+    data,
+    features,
+    groups,
+    mixtures,
+    pointwise,
+    whitening,
+)
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
