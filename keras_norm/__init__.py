@@ -12,6 +12,7 @@ from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.report import Invariances, invariances
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ __all__ = [
     "BatchRenormalization",
     "GroupNormalization",
     "InstanceNormalization",
+    "Invariances",
     "LayerNormalization",
     "PixelNormalization",
     "RMSNormalization",
@@ -28,6 +30,7 @@ __all__ = [
     "catalog",
     "export_litert",
     "export_saved_model",
+    "invariances",
     "portable_only",
     "verify",
 ]

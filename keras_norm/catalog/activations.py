@@ -17,7 +17,7 @@ ROWS: tuple[Row, ...] = (
         "[Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167)",
         training_differs=True,
         folds=True,
-        invariances=frozenset({"weight scale", "shift"}),
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         BatchRenormalization,
@@ -37,7 +37,7 @@ ROWS: tuple[Row, ...] = (
         (4, 5, 6),
         "C",
         "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         RMSNormalization,
@@ -46,7 +46,7 @@ ROWS: tuple[Row, ...] = (
         (4, 5, 6),
         "C",
         "[Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
     Row(
         GroupNormalization,
@@ -55,7 +55,7 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "H, W, C/G",
         "[Wu and He 2018](https://arxiv.org/abs/1803.08494)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         InstanceNormalization,
@@ -74,7 +74,7 @@ ROWS: tuple[Row, ...] = (
         "H, W; C, H, W; B, H, W (mixed)",
         "[Luo et al. 2019](https://arxiv.org/abs/1806.10779)",
         training_differs=True,
-        invariances=frozenset({"shift"}),
+        invariances=frozenset({"rescaling", "shift"}),
     ),
     Row(
         PixelNormalization,
@@ -83,6 +83,6 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
 )

@@ -21,13 +21,15 @@ KINDS = MappingProxyType(
 
 INVARIANCES = MappingProxyType(
     {
-        "weight scale": "each channel times a positive factor of its own",
+        "rescaling": "all weights times one positive factor",
+        "weight scale": "the weights of each channel times a positive factor of their own",
         "data scale": "each sample times a positive factor of its own",
         "shift": "one constant added to every element",
+        "bias": "a constant added to each channel",
         "batch": "the other samples of the batch exchanged",
     }
 )
-"""What a change of the input may leave the training-mode output alone."""
+"""Changes of weights and data that may leave the training-mode output alone."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,6 @@ class Catalog(tuple[Row, ...]):
         "layer",
         "statistics over",
         "training ≠ inference",
-        "output unchanged by",
         "ε",
         "momentum",
         "paper",
@@ -128,7 +129,6 @@ class Catalog(tuple[Row, ...]):
                 row.name,
                 row.statistics,
                 "yes" if row.training_differs else "no",
-                ", ".join(key for key in INVARIANCES if key in row.invariances) or "–",
                 "–" if epsilon is None else f"{epsilon:g}",
                 "–" if momentum is None else f"{momentum:g}",
                 row.paper,
