@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "surgery": ["ops", "layers", "wrappers", "catalog", "surgery"],
     "report": ["ops", "layers", "wrappers", "catalog"],
     "export": ["backend", "ops", "layers", "wrappers", "catalog", "export"],
-    "cli": ["catalog", "export", "__version__"],
+    "cli": ["catalog", "surgery", "export", "report", "__version__"],
 }
 MAY_IMPORT_TENSORFLOW = ("backend.tensorflow", "export")
 
