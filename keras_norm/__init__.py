@@ -13,6 +13,10 @@ from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
 from keras_norm.report import Invariances, invariances
+from keras_norm.surgery.fold import bake
+from keras_norm.wrappers.spectral import SpectralNormalization
+from keras_norm.wrappers.standardization import WeightStandardization
+from keras_norm.wrappers.weight import WeightNormalization
 
 __version__ = "0.1.0"
 
@@ -25,8 +29,12 @@ __all__ = [
     "LayerNormalization",
     "PixelNormalization",
     "RMSNormalization",
+    "SpectralNormalization",
     "SwitchableNormalization",
     "Verification",
+    "WeightNormalization",
+    "WeightStandardization",
+    "bake",
     "catalog",
     "export_litert",
     "export_saved_model",

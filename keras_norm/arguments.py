@@ -73,6 +73,7 @@ class KeepsArguments(keras.layers.Layer):
                 value = kind.serialize(value)
             elif isinstance(value, keras.layers.Layer):
                 value = keras.saving.serialize_keras_object(value)
+                value.pop("build_config", None)  # the outer layer's build comes first, and does it
             config[name] = list(value) if isinstance(value, (list, tuple)) else value
         return config
 

@@ -1,12 +1,11 @@
 """The frame of every wrapper: a layer that runs with effective weights in place of stored ones."""
 
 import functools
-import inspect
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
-from keras.backend import result_type, standardize_dtype
+from keras.backend import result_type
 
 from keras_norm.arguments import KeepsArguments
 from keras_norm.ops.axes import check
@@ -195,7 +194,6 @@ class WeightWrapper(KeepsArguments):
             layer.trainable = False
         self.supports_masking = layer.supports_masking
         self.autocast = False  # the wrapped layer casts its inputs
-        self._takes_mask = "mask" in inspect.signature(layer.call).parameters
 
     def _take_policy(self, layer):
         if layer.dtype_policy == self.dtype_policy:
@@ -219,7 +217,8 @@ class WeightWrapper(KeepsArguments):
         return axes
 
     def _check_cell(self, layer):
-        if is_cell(layer) and (getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0)):
+        rates = [getattr(layer, name, 0) for name in ("dropout", "recurrent_dropout")]
+        if is_cell(layer) and any(rates):
             raise ValueError(
                 f"`layer` of {type(self).__name__} must be a cell without dropout, whose mask a "
                 f"recurrent layer cannot renew in a wrapper. Received: layer {layer.name!r} of "
@@ -279,8 +278,7 @@ class WeightWrapper(KeepsArguments):
             shape=shape,
             # Called when the stored weight has its value, which may be after `build`.
             initializer=lambda shape, dtype: ops.cast(ops.reshape(start(), shape), dtype),
-            autocast=False,
-            **kwargs,
+            **{"autocast": False, **kwargs},
         )
         setattr(self, weight.prefix + name, own)
 
@@ -312,12 +310,12 @@ class WeightWrapper(KeepsArguments):
         """
         return [(w.variable, self.effective_weight(w, training)) for w in self.stored_weights()]
 
-    def call(self, inputs, *args, training=None, mask=None, **kwargs):
+    def call(self, inputs, *args, training=None, **kwargs):
         """Calls the wrapped layer with its effective weights."""
+        # A mask that `inputs` carry finds its way by itself.
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if training is not None:
             kwargs["training"] = training
-        if mask is not None and self._takes_mask:
-            kwargs["mask"] = mask
         learning = bool(training) and self.trainable
 
         def run():
@@ -332,7 +330,7 @@ class WeightWrapper(KeepsArguments):
 
         return _as_stored(self.variable_dtype)(function=run)
 
-    def compute_output_spec(self, inputs, *args, training=None, mask=None, **kwargs):
+    def compute_output_spec(self, inputs, *args, training=None, **kwargs):
         """What the wrapped layer says."""
         return self.layer.compute_output_spec(inputs, *args, **kwargs)
 

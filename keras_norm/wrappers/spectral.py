@@ -50,8 +50,9 @@ class SpectralNormalization(WeightWrapper):
         The wrapped layer's.
 
     Weights:
-        The wrapped layer's, and for each kernel u [outputs] and v [fan-in], not trainable; for a
-        `recurrent_kernel` they are called `recurrent_u` and `recurrent_v`, and so on.
+        The wrapped layer's (kernel and bias, mostly), and for each kernel u [outputs] and
+        v [fan-in], not trainable; for a `recurrent_kernel` they are called `recurrent_u` and
+        `recurrent_v`, and so on.
 
     Raises:
         TypeError: If `layer` is none, or `axis` is of the wrong type.

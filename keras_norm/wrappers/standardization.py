@@ -44,8 +44,8 @@ class WeightStandardization(WeightWrapper):
         The wrapped layer's.
 
     Weights:
-        The wrapped layer's, and with `scaled=True` for each kernel gain [outputs], trainable; for a
-        `recurrent_kernel` it is called `recurrent_gain`, and so on.
+        The wrapped layer's (kernel and bias, mostly), and with `scaled=True` for each kernel gain
+        [outputs], trainable; for a `recurrent_kernel` it is called `recurrent_gain`, and so on.
 
     Raises:
         TypeError: If `layer` is none, or `axis` is of the wrong type.

@@ -32,6 +32,11 @@ EVERYTHING = {
     "rmin": 0.25,
     "rmax_ramp": (3, 9),
     "dmax_ramp": None,
+    "data_init": False,
+    "power_iterations": 3,
+    "norm_bound": 0.9,
+    "scaled": True,
+    "gamma": 1.5,
 }
 
 
