@@ -7,11 +7,22 @@ models load.
 from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
 from keras_norm.export import Verification, export_litert, export_saved_model, verify
-from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
+from keras_norm.layers.batch import (
+    BatchNormalization,
+    BatchRenormalization,
+    GhostBatchNormalization,
+    MeanOnlyBatchNormalization,
+)
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
-from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
+from keras_norm.layers.groups import (
+    FilterResponseNormalization,
+    GlobalResponseNormalization,
+    GroupNormalization,
+    InstanceNormalization,
+)
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
 from keras_norm.surgery.fold import bake
 from keras_norm.wrappers.spectral import SpectralNormalization
@@ -23,10 +34,16 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
+    "DecorrelatedBatchNormalization",
+    "FilterResponseNormalization",
+    "GhostBatchNormalization",
+    "GlobalResponseNormalization",
     "GroupNormalization",
     "InstanceNormalization",
     "Invariances",
+    "IterativeNormalization",
     "LayerNormalization",
+    "MeanOnlyBatchNormalization",
     "PixelNormalization",
     "RMSNormalization",
     "SpectralNormalization",

@@ -23,10 +23,10 @@ def register(layer: type) -> type:
 class KeepsArguments(keras.layers.Layer):
     """Base of every layer: its config is what its constructor was given.
 
-    A class hands arguments that it does not name to its base, as `*args, **kwargs`; its signature
-    shows them all the same. Each argument is kept as the attribute of its name. Whatever ends in
-    `initializer`, `regularizer`, `constraint` or `activation` is written as Keras writes those, and
-    so are layers.
+    A class hands arguments that it does not name to its base, as `*args, **kwargs`, or without
+    `*args` if they are to be given by name; its signature shows them all the same. Each argument is
+    kept as the attribute of its name. Whatever ends in `initializer`, `regularizer`, `constraint`
+    or `activation` is written as Keras writes those, and so are layers.
     """
 
     without: frozenset = frozenset()
@@ -49,8 +49,17 @@ class KeepsArguments(keras.layers.Layer):
         if "__init__" not in vars(cls) or not issubclass(bases[0], KeepsArguments):
             return
         own = inspect.signature(cls.__init__).parameters
-        inherited = inspect.signature(bases[0].__init__).parameters
+        inherited = dict(inspect.signature(bases[0].__init__).parameters)
+        if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):  # then none goes by position
+            inherited = {
+                n: p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.KEYWORD_ONLY)
+                for n, p in inherited.items()
+            }
         parameters = {n: p for n, p in {**inherited, **own}.items() if n not in cls.without}
+        if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):
+            # What is not handed on by position has to be given by name.
+            for name in set(parameters) - set(own):
+                parameters[name] = parameters[name].replace(kind=inspect.Parameter.KEYWORD_ONLY)
         parameters = {**{n: parameters[n] for n in own}, **parameters}
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
         ordered = [p for kind in kinds for p in parameters.values() if p.kind is kind]

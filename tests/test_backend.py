@@ -17,6 +17,7 @@ EXAMPLES = {
     "reciprocal_sqrt": lambda dtype: (tf.constant([1e-3, 0.5, 2.0, 3e4], dtype),),
     "rounded": lambda dtype: (tf.constant([-3e4, -1.5, 0.0, 7.0], dtype),),
     "spread": lambda dtype: (tf.random.normal((3, 2, 1), dtype=dtype), 4),
+    "widely": lambda dtype: (tf.constant([[[2.0, 0.5], [0.5, 1.0]]], dtype), tf.linalg.inv),
     "replica_sum": lambda dtype: (tf.constant([1.0, 2.0], dtype),),
 }
 DECLINES = {"replica_sum"}  # outside of a strategy there is nothing to sum

@@ -36,3 +36,8 @@ def replica_sum(*tensors):
     if replica is None or replica.num_replicas_in_sync == 1:
         return NotImplemented
     return tuple(replica.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
+
+
+def widely(matrices, function):
+    """function(matrices) in float64: small matrices cost little, their condition may be large."""
+    return tf.cast(function(tf.cast(matrices, tf.float64)), matrices.dtype)

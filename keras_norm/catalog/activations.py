@@ -1,11 +1,22 @@
 """Rows of the layers that normalize activations."""
 
 from keras_norm.catalog.row import INVARIANCES, Row
-from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
+from keras_norm.layers.batch import (
+    BatchNormalization,
+    BatchRenormalization,
+    GhostBatchNormalization,
+    MeanOnlyBatchNormalization,
+)
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
-from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
+from keras_norm.layers.groups import (
+    FilterResponseNormalization,
+    GlobalResponseNormalization,
+    GroupNormalization,
+    InstanceNormalization,
+)
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -29,6 +40,28 @@ ROWS: tuple[Row, ...] = (
         training_differs=True,
         folds=True,
         uncorrected={"rmax": 1.0, "dmax": 0.0},
+    ),
+    Row(
+        GhostBatchNormalization,
+        "ghost",
+        {"momentum": 0.8, "virtual_batch_size": 2},
+        (4, 3, 5, 6),
+        "B/G, H, W",
+        "[Hoffer et al. 2017](https://arxiv.org/abs/1705.08741)",
+        training_differs=True,
+        folds=True,
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
+    ),
+    Row(
+        MeanOnlyBatchNormalization,
+        "mean_only",
+        {"momentum": 0.8},
+        (4, 3, 5, 6),
+        "B, H, W (mean)",
+        "[Salimans and Kingma 2016](https://arxiv.org/abs/1602.07868)",
+        training_differs=True,
+        folds=True,
+        invariances=frozenset({"shift", "bias"}),
     ),
     Row(
         LayerNormalization,
@@ -67,6 +100,24 @@ ROWS: tuple[Row, ...] = (
         invariances=frozenset(INVARIANCES),
     ),
     Row(
+        FilterResponseNormalization,
+        "frn",
+        {},
+        (4, 3, 5, 6),
+        "H, W",
+        "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
+        invariances=frozenset({"rescaling", "weight scale", "data scale", "batch"}),
+    ),
+    Row(
+        GlobalResponseNormalization,
+        "grn",
+        {},
+        (4, 3, 5, 6),
+        "H, W, then C",
+        "[Woo et al. 2023](https://arxiv.org/abs/2301.00808)",
+        invariances=frozenset({"batch"}),
+    ),
+    Row(
         SwitchableNormalization,
         "switchable",
         {"momentum": 0.8},
@@ -84,5 +135,28 @@ ROWS: tuple[Row, ...] = (
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
         invariances=frozenset({"rescaling", "data scale", "batch"}),
+    ),
+    Row(
+        IterativeNormalization,
+        "iternorm",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2019](https://arxiv.org/abs/1904.03441)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
+    ),
+    Row(
+        DecorrelatedBatchNormalization,
+        "decorrelated",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2018](https://arxiv.org/abs/1804.08450)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        amplifies=True,
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
     ),
 )

@@ -49,6 +49,7 @@ class Row:
         folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
         tolerance: Largest error of a float32 output, over the output's size.
+        amplifies: Whether directions without data, and their rounding errors, are scaled by 1/√ε.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
 
@@ -63,6 +64,7 @@ class Row:
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
     tolerance: float = 2e-6
+    amplifies: bool = False
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
 
     @property

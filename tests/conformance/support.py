@@ -195,7 +195,7 @@ def differences(function, x, step):
 def oracle_gradients(row, layer, x, dy, settings, training, step=1e-5, mask=None):
     """dx and the gradient of each trainable weight, by differences of the oracle."""
     weights = weights_of(layer)
-    _, _, held = oracle(row, x, weights, settings, training, mask)
+    y, _, held = oracle(row, x, weights, settings, training, mask)
 
     def loss_of_x(value, place=None):
         given = value if place is None else [*x[:place], value, *x[place + 1 :]]
@@ -217,7 +217,9 @@ def oracle_gradients(row, layer, x, dy, settings, training, step=1e-5, mask=None
     else:
         dx = differences(loss_of_x, x, step)
     names = [w.name for w in layer.trainable_weights]
-    return dx, {name: differences(loss_of(name), weights[name], 1e-5) for name in names}
+    # A large output rounds a small change of a weight away; it is linear in gamma and beta.
+    by = 1e-5 * max(1.0, np.abs(y).max(initial=0.0) / 100.0)
+    return dx, {name: differences(loss_of(name), weights[name], by) for name in names}
 
 
 def assert_close(actual, expected, bound, size=0.0):

@@ -33,7 +33,7 @@ HARD = {
     "mean per channel": (lambda n: n + 10.0 ** np.arange(n.shape[-1]), 1e-3),
     "constant 1e5": (lambda n: 0 * n + 1e5, 1e-4),
     "constant pi": (lambda n: 0 * n + np.pi, 1e-5),
-    "size 1e-18": (lambda n: n * 1e-18, 1e-8),
+    "size 1e-18": (lambda n: n * 1e-18, 2e-11),
     "size 1e17": (lambda n: n * 1e17, 1e12),
     "outlier 1e6": (_outlier, 1e-4),
 }
