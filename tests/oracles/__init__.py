@@ -11,6 +11,7 @@ arrays; `arguments` are the constructor's, a layer among them as its config with
 scale. A file here is named as the file of the package that it judges.
 """
 
+<<<<<<< HEAD
 from tests.oracles import (
     activations,
     batch,
@@ -22,6 +23,7 @@ from tests.oracles import (
     mixtures,
     pointwise,
     whitening,
+    wrappers,
 )
 
 FILES = (
@@ -35,6 +37,7 @@ FILES = (
     mixtures,
     pointwise,
     whitening,
+    wrappers,
 )
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
