@@ -12,6 +12,11 @@ from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.recurrent import (
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    LayerNormSimpleRNNCell,
+)
 
 __version__ = "0.1.0"
 
@@ -20,6 +25,9 @@ __all__ = [
     "BatchRenormalization",
     "GroupNormalization",
     "InstanceNormalization",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
+    "LayerNormSimpleRNNCell",
     "LayerNormalization",
     "PixelNormalization",
     "RMSNormalization",

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "backend": ["backend"],
     "ops": ["backend", "ops"],
     "arguments": [],
-    "layers": ["ops", "arguments", "layers.base"],
+    "layers": ["ops", "arguments", "layers.base", "layers.base_recurrent"],
     "wrappers": ["ops", "arguments", "wrappers.base"],
     "catalog": ["layers", "wrappers", "catalog"],
     "surgery": ["ops", "layers", "wrappers", "catalog", "surgery"],

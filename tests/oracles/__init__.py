@@ -11,8 +11,8 @@ arrays; `arguments` are the constructor's, a layer among them as its config with
 scale. A file here is named as the file of the package that it judges.
 """
 
-from tests.oracles import batch, features, groups, mixtures, pointwise
+from tests.oracles import batch, features, groups, mixtures, pointwise, recurrent
 
-FILES = (batch, features, groups, mixtures, pointwise)
+FILES = (batch, features, groups, mixtures, pointwise, recurrent)
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
