@@ -27,6 +27,7 @@ def cases(draw, row):
         "center": draw(st.booleans()),
         "scale": draw(st.booleans()),
     }
+    arguments = {name: value for name, value in arguments.items() if row.takes(name)}
     if row.default("momentum") is not None:
         arguments["momentum"] = draw(st.floats(0.0, 1.0))
     if row.default("groups") is not None:

@@ -6,9 +6,16 @@ import pytest
 import tensorflow as tf
 
 from keras_norm.catalog import catalog
-from tests.conformance.support import assert_close, data, randomize, weights_of
+from tests.conformance.support import (
+    assert_close,
+    data,
+    inputs_of,
+    randomize,
+    several,
+    weights_of,
+)
 
-STATEFUL = [row for row in catalog if row.training_differs]
+SYNCHRONIZED = [row for row in catalog if row.takes("synchronized")]
 SHAPE = (6, 3, 4, 6)
 SHARDS = {"even": (3, 3), "uneven": (5, 1), "one is empty": (6, 0)}
 
@@ -66,7 +73,7 @@ def replicated(strategy, row, x, dy, mask, sizes):
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 @pytest.mark.parametrize("sizes", SHARDS.values(), ids=SHARDS)
-@pytest.mark.parametrize("row", STATEFUL, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", SYNCHRONIZED, ids=lambda row: row.name)
 def test_synchronized_shards_equal_one_big_batch(strategy, row, sizes, masked):
     x, dy = data(SHAPE) + 1e3, data(SHAPE, 3)
     mask = mask_of(SHAPE) if masked else None
@@ -93,11 +100,14 @@ def test_synchronized_shards_equal_one_big_batch(strategy, row, sizes, masked):
 @pytest.mark.parametrize("row", catalog, ids=lambda row: row.name)
 def test_fit_under_a_strategy_keeps_replicas_together(strategy, row):
     with strategy.scope():
-        head = [keras.layers.Flatten(), keras.layers.Dense(1)]
-        model = keras.Sequential([keras.Input(row.input_shape[1:]), row.build(), *head])
+        inputs = inputs_of(row)
+        outputs = keras.layers.Dense(1)(keras.layers.Flatten()(row.example()(inputs)))
+        model = keras.Model(inputs, outputs)
         model.compile("sgd", "mse", jit_compile=False)
-    x = data((10, *row.input_shape[1:]))
-    losses = model.fit(x, x.reshape(10, -1)[:, :1], batch_size=4, epochs=2, verbose=0)
+    shape = row.input_shape
+    x = data(tuple((10, *s[1:]) for s in shape) if several(shape) else (10, *shape[1:]))
+    y = np.linspace(-1.0, 1.0, 10).astype("float32")[:, None]
+    losses = model.fit(x, y, batch_size=4, epochs=2, verbose=0)
     assert np.isfinite(losses.history["loss"]).all()
     for weight in model.weights:
         copies = [v.numpy() for v in strategy.experimental_local_results(weight.value)]
@@ -106,6 +116,6 @@ def test_fit_under_a_strategy_keeps_replicas_together(strategy, row):
 
 def test_synchronized_needs_replicas_of_tensorflow(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    for row in STATEFUL:
+    for row in SYNCHRONIZED:
         with pytest.raises(ValueError, match="`synchronized` must be False with this backend"):
             row.build(synchronized=True)

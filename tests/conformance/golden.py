@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import keras_norm
-from tests.conformance.support import data, randomize
+from tests.conformance.support import data, inputs_of, named, randomize, several
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = ROOT / "tests" / "golden"
@@ -21,8 +21,10 @@ def kept():
 
 def layout_of(row):
     """What files depend on: the weights in order, the config, the registered name."""
-    layer = row.build(name="norm")
-    layer.build(row.input_shape)
+    example = row.example()
+    layer = getattr(example, "cell", example)
+    layer.name = "norm"
+    example.build(list(row.input_shape) if several(row.input_shape) else row.input_shape)
     return {
         "registered_name": keras.saving.get_registered_name(row.layer),
         "weights": [
@@ -41,10 +43,10 @@ def layout_of(row):
 def write_files(row, folder):
     """A model of the row in every format, with an input and its output."""
     folder.mkdir(parents=True)
-    inputs = keras.Input(row.input_shape[1:], name="x")
-    model = randomize(keras.Model(inputs, keras.layers.Dense(2)(row.build()(inputs))))
+    inputs = inputs_of(row)
+    model = randomize(keras.Model(inputs, keras.layers.Dense(2)(row.example()(inputs))))
     x = data(row.input_shape)
-    np.savez(folder / "data.npz", x=x, y=np.asarray(model(x)))
+    np.savez(folder / "data.npz", **named(x), y=np.asarray(model(x)))
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
     keras_norm.export_saved_model(model, folder / "saved_model")

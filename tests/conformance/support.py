@@ -1,5 +1,9 @@
 """How the conformance tests build a row's example, run it, and differentiate it."""
 
+import functools
+import inspect
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -8,8 +12,21 @@ from tests.oracles import ORACLES
 MODES = ("eager", "graph", "xla")
 
 
+POSITIVE = ("gamma", "scale", "variance", "count", "maximum")
+
+
+def several(shape):
+    """Whether a row's `input_shape` is one of several inputs."""
+    return isinstance(shape[0], tuple)
+
+
 def data(shape, seed=0, dtype="float32"):
-    """Ordinary data: neither centred nor of unit variance, and no two channels alike."""
+    """Ordinary data: neither centred nor of unit variance, and no two channels alike.
+
+    A list of arrays where `shape` holds several.
+    """
+    if several(shape):
+        return [data(one, seed + 100 * place, dtype) for place, one in enumerate(shape)]
     generator = np.random.default_rng(seed)
     spread = generator.uniform(0.5, 2.0, shape[-1])
     return (generator.standard_normal(shape) * spread + generator.normal(size=shape[-1])).astype(
@@ -17,31 +34,83 @@ def data(shape, seed=0, dtype="float32"):
     )
 
 
+def small(shape):
+    """A shape with fewer elements, for differences at each of them."""
+    if several(shape):
+        return tuple(small(one) for one in shape)
+    return (2, *(min(n, 3) for n in shape[1:-1]), shape[-1])
+
+
+def output_data(layer, shape, seed=3, dtype="float32"):
+    """Data of the shape of the layer's output, to weight it with."""
+    shape = list(shape) if several(shape) else shape
+    return data(tuple(layer.compute_output_shape(shape)), seed, dtype)
+
+
+def inputs_of(row):
+    """Symbolic inputs, one or a list, for a functional model."""
+    if several(row.input_shape):
+        return [
+            keras.Input(shape[1:], name=f"x{place}") for place, shape in enumerate(row.input_shape)
+        ]
+    return keras.Input(row.input_shape[1:], name="x0")
+
+
+def sample(x, number):
+    """The first samples of one input, or of each."""
+    return mapped(lambda one: one[:number], x)
+
+
+def named(x):
+    """Inputs by the names that `inputs_of` gave them."""
+    return {f"x{place}": one for place, one in enumerate(x if isinstance(x, list) else [x])}
+
+
 def randomize(layer, seed=1):
     """Gives every weight values that make each term of the equation count."""
     generator = np.random.default_rng(seed)
-    values = []
-    for weight in layer.weights:
-        if weight.name == "step":
-            values.append(np.int32(2))
-        elif weight.name in ("gamma", "scale", "moving_variance"):
-            values.append(generator.uniform(0.5, 2.0, weight.shape))
-        else:
-            values.append(generator.normal(size=weight.shape))
-    layer.set_weights(values)
+
+    def values(weight):
+        if "int" in weight.dtype or weight.dtype == "bool":
+            return np.full(weight.shape, 2, weight.dtype)
+        if weight.name.endswith("covariance"):
+            factor = generator.normal(size=weight.shape)
+            return factor @ np.swapaxes(factor, -1, -2) + np.eye(weight.shape[-1])
+        if weight.name.endswith(POSITIVE):
+            return generator.uniform(0.5, 2.0, weight.shape) + 2 * (weight.name == "maximum")
+        return generator.normal(size=weight.shape)
+
+    layer.set_weights([values(weight) for weight in layer.weights])
     return layer
 
 
 def built(row, shape=None, seed=1, **overrides):
     """The row's example layer, built and with random weights."""
-    layer = row.build(**overrides)
-    layer.build(shape or row.input_shape)
+    layer, shape = row.example(**overrides), shape or row.input_shape
+    layer.build(list(shape) if several(shape) else shape)
     return randomize(layer, seed)
 
 
+def tiny_epsilon(row):
+    """An override that takes epsilon out of the way, where there is one."""
+    return {"epsilon": 1e-12} if row.takes("epsilon") else {}
+
+
+def affine(row, value=True):
+    """An override that switches gamma and beta on, where there are such switches."""
+    return {name: value for name in ("center", "scale") if row.takes(name)}
+
+
 def arguments(row, **overrides):
-    """What the oracle must know of the layer `built` makes."""
-    return {**row.arguments, **overrides}
+    """What the oracle must know of the layer `built` makes: plain data."""
+    chosen = {**row.arguments, **overrides}
+    made = {name: value() if inspect.isfunction(value) else value for name, value in chosen.items()}
+    return {
+        name: {**value.get_config(), "class_name": type(value).__name__}
+        if isinstance(value, keras.layers.Layer)
+        else value
+        for name, value in made.items()
+    }
 
 
 def weights_of(layer):
@@ -49,9 +118,15 @@ def weights_of(layer):
     return {weight.name: weight.numpy() for weight in layer.weights}
 
 
+def mapped(function, x):
+    """A function of an array, applied to one or to a list of them."""
+    return [function(one) for one in x] if isinstance(x, (list, tuple)) else function(x)
+
+
 def oracle(row, x, weights, settings, training, mask=None, held=None):
     """The paper's output, state and constants at x, in float64."""
-    x = np.asarray(x, "float64")
+    x = mapped(lambda one: np.asarray(one, "float64"), x)
+    x = tuple(x) if isinstance(x, list) else x
     return ORACLES[row.name](x, weights, settings, training, mask, held)
 
 
@@ -70,7 +145,7 @@ def forward(layer, mode, training):
 
     run = compiled(call, mode)
     return lambda x, mask=None: run(
-        tf.convert_to_tensor(x), None if mask is None else tf.convert_to_tensor(mask)
+        mapped(tf.convert_to_tensor, x), None if mask is None else tf.convert_to_tensor(mask)
     ).numpy()
 
 
@@ -89,12 +164,17 @@ def backward(layer, mode, training):
     run = compiled(step, mode)
 
     def call(x, dy, mask=None):
-        tensors = [tf.convert_to_tensor(t) for t in (x, dy)]
+        tensors = mapped(tf.convert_to_tensor, x), tf.convert_to_tensor(dy)
         y, dx, *rest = run(*tensors, None if mask is None else tf.convert_to_tensor(mask))
-        named = {w.name: g.numpy() for w, g in zip(trainable, rest, strict=True)}
-        return y.numpy(), dx.numpy(), named
+        named = {w.name: dense(g).numpy() for w, g in zip(trainable, rest, strict=True)}
+        return y.numpy(), mapped(lambda g: g.numpy(), dx), named
 
     return call
+
+
+def dense(gradient):
+    """A gradient as a tensor: those of tables that are looked up come as slices."""
+    return tf.convert_to_tensor(gradient)
 
 
 def differences(function, x, step):
@@ -117,8 +197,9 @@ def oracle_gradients(row, layer, x, dy, settings, training, step=1e-5, mask=None
     weights = weights_of(layer)
     _, _, held = oracle(row, x, weights, settings, training, mask)
 
-    def loss_of_x(value):
-        y, _, _ = oracle(row, value, weights, settings, training, mask, held)
+    def loss_of_x(value, place=None):
+        given = value if place is None else [*x[:place], value, *x[place + 1 :]]
+        y, _, _ = oracle(row, given, weights, settings, training, mask, held)
         return (y * dy).sum()
 
     def loss_of(name):
@@ -128,14 +209,23 @@ def oracle_gradients(row, layer, x, dy, settings, training, step=1e-5, mask=None
 
         return loss
 
+    if isinstance(x, list):
+        dx = [
+            differences(functools.partial(loss_of_x, place=place), one, step)
+            for place, one in enumerate(x)
+        ]
+    else:
+        dx = differences(loss_of_x, x, step)
     names = [w.name for w in layer.trainable_weights]
-    return differences(loss_of_x, x, step), {
-        name: differences(loss_of(name), weights[name], 1e-5) for name in names
-    }
+    return dx, {name: differences(loss_of(name), weights[name], 1e-5) for name in names}
 
 
 def assert_close(actual, expected, bound, size=0.0):
     """Largest error over size, size being the largest expected magnitude."""
+    if isinstance(expected, list):
+        for one, wanted in zip(actual, expected, strict=True):
+            assert_close(one, wanted, bound, size)
+        return
     actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
     assert actual.shape == expected.shape
     assert np.isfinite(actual).all(), "not finite"

@@ -3,8 +3,9 @@
 import keras
 
 import keras_norm
-from keras_norm.catalog import INVARIANCES, catalog
-from keras_norm.layers.base import BaseBatchNormalization, BaseNormalization
+from keras_norm.arguments import KeepsArguments
+from keras_norm.catalog import INVARIANCES, KINDS, catalog
+from keras_norm.layers.base import BaseNormalization
 from tests.conformance.golden import LAYOUTS
 from tests.oracles import ORACLES
 
@@ -25,11 +26,18 @@ def test_catalog_is_the_public_list():
     assert len({row.name for row in catalog}) == len({row.short for row in catalog}) == len(catalog)
 
 
-def test_every_class_of_the_frame_has_a_row_and_is_final():
-    """Two abstract bases; every other class is a leaf."""
-    ours = {c for c in all_subclasses(BaseNormalization) if c.__module__.startswith("keras_norm.")}
-    assert ours - {BaseBatchNormalization} == {row.layer for row in catalog}
+def test_every_class_is_abstract_or_has_a_row_and_is_final():
+    """Abstract classes begin with "Base"; every other class is a leaf."""
+    ours = {c for c in all_subclasses(KeepsArguments) if c.__module__.startswith("keras_norm.")}
+    assert {c for c in ours if not c.__name__.startswith("Base")} == {row.layer for row in catalog}
     assert not [c for row in catalog for c in all_subclasses(row.layer)]
+
+
+def test_kinds():
+    """Norms of activations are those of the frame; the tests of the frame run over them."""
+    assert {row.kind for row in catalog} <= set(KINDS)
+    for row in catalog:
+        assert (row.kind == "activations") == issubclass(row.layer, BaseNormalization)
 
 
 def test_every_row_has_an_oracle_and_a_golden_layout():
@@ -47,4 +55,4 @@ def test_rows_are_found_by_either_name():
 def test_listing_names_every_layer():
     lines = str(keras_norm.catalog).splitlines()
     assert [line.split()[0] for line in lines[1:]] == [row.name for row in catalog]
-    assert len(catalog.markdown().splitlines()) == len(catalog) + 2
+    assert len(catalog.markdown().splitlines()) == len(catalog) + 5 * len(KINDS) - 1

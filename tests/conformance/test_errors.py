@@ -27,20 +27,20 @@ BAD_ARGUMENTS = [
 
 
 @pytest.mark.parametrize(("name", "value", "text"), BAD_ARGUMENTS)
-def test_bad_arguments(row, name, value, text):
-    if row.default(name) is None:  # the layer has no such argument, and Keras says so
+def test_bad_arguments(norm, name, value, text):
+    if norm.default(name) is None:  # the layer has no such argument, and Keras says so
         with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
-            row.build(**{name: value})
+            norm.build(**{name: value})
         return
     with pytest.raises(ValueError) as error:
-        row.build(**{name: value})
+        norm.build(**{name: value})
     assert text in str(error.value)
 
 
 @pytest.mark.parametrize("axis", [1.0, "channels", None, [1.5], True, {"a": 1}])
-def test_axis_of_the_wrong_type(row, axis):
+def test_axis_of_the_wrong_type(norm, axis):
     with pytest.raises(TypeError, match=r"`axis` must be an integer.*Received: axis=.*Use -1"):
-        row.build(axis=axis)
+        norm.build(axis=axis)
 
 
 @pytest.mark.parametrize(
@@ -53,38 +53,38 @@ def test_axis_of_the_wrong_type(row, axis):
         (-4, "batch axis"),
     ],
 )
-def test_axis_that_the_input_has_not(row, axis, text):
+def test_axis_that_the_input_has_not(norm, axis, text):
     with pytest.raises(ValueError) as error:
-        row.build(axis=axis).build((2, 3, 4, 6))
+        norm.build(axis=axis).build((2, 3, 4, 6))
     assert text in str(error.value)
 
 
-def test_unknown_channels(row):
+def test_unknown_channels(norm):
     with pytest.raises(ValueError) as error:
-        row.build()(keras.Input((4, 4, None)))
+        norm.build()(keras.Input((4, 4, None)))
     assert "axis -1 must be defined" in str(error.value)
     assert "(None, 4, 4, None)" in str(error.value)
 
 
-def test_rank_too_low(row):
-    for rank in range(1, row.layer.minimum_rank):
-        with pytest.raises(ValueError, match=f"rank {row.layer.minimum_rank} or higher"):
-            row.build()(np.ones((6,) * rank, "float32"))
+def test_rank_too_low(norm):
+    for rank in range(1, norm.layer.minimum_rank):
+        with pytest.raises(ValueError, match=f"rank {norm.layer.minimum_rank} or higher"):
+            norm.build()(np.ones((6,) * rank, "float32"))
 
 
-def test_other_channels_after_build(row):
-    layer = built(row)
-    shape = row.input_shape
+def test_other_channels_after_build(norm):
+    layer = built(norm)
+    shape = norm.input_shape
     for channels in (shape[-1] + 1, 1):
         with pytest.raises(ValueError, match="incompatible with the layer"):
             layer(data((*shape[:-1], channels)))
 
 
-def test_other_rank_after_build(row):
+def test_other_rank_after_build(norm):
     """Layers whose statistics stay within one position take any rank, as Keras's do."""
-    layer, other = built(row), (2, *row.input_shape)
-    if row.layer.any_rank:
-        expected = built(row, other)(data(other))
+    layer, other = built(norm), (2, *norm.input_shape)
+    if norm.layer.any_rank:
+        expected = built(norm, other)(data(other))
         np.testing.assert_array_equal(layer(data(other)), expected)
     else:
         with pytest.raises(ValueError, match="incompatible with the layer"):
@@ -95,33 +95,33 @@ def test_other_rank_after_build(row):
     "dtype",
     ["complex64", "bool", "string"],
 )
-def test_inputs_of_the_wrong_dtype(row, dtype):
-    shape = row.input_shape
+def test_inputs_of_the_wrong_dtype(norm, dtype):
+    shape = norm.input_shape
     x = tf.fill(shape, "a") if dtype == "string" else tf.cast(tf.ones(shape), dtype)
     with pytest.raises(TypeError, match=rf"floating or integer dtype\. Received: dtype={dtype}"):
-        row.build()(x)
+        norm.build()(x)
 
 
-def test_ragged_and_sparse_tensors(row):
-    shape = row.input_shape
+def test_ragged_and_sparse_tensors(norm):
+    shape = norm.input_shape
     sparse = tf.sparse.from_dense(np.ones(shape, "float32"))
     ragged = tf.RaggedTensor.from_tensor(tf.ones(shape), ragged_rank=1)
     for tensor, fix in ((sparse, "to_dense"), (ragged, "to_tensor")):
-        layer = built(row)
+        layer = built(norm)
         with pytest.raises(TypeError) as error:
             layer(tensor)
         assert "must be a dense tensor" in str(error.value) and fix in str(error.value)
 
 
-def test_symbolic_inputs_are_refused_while_the_model_is_built(row):
-    shape = row.input_shape[1:]
+def test_symbolic_inputs_are_refused_while_the_model_is_built(norm):
+    shape = norm.input_shape[1:]
     for wrong in ({"dtype": "complex64"}, {"dtype": "string"}, {"sparse": True}):
         with pytest.raises(TypeError, match="must be"):
-            row.build()(keras.Input(shape, **wrong))
+            norm.build()(keras.Input(shape, **wrong))
 
 
-def test_masks_that_do_not_fit(row):
-    layer, shape = built(row), row.input_shape
+def test_masks_that_do_not_fit(norm):
+    layer, shape = built(norm), norm.input_shape
     wrong = [
         np.ones((shape[0] + 1, *shape[1:-1]), bool),
         np.ones((*shape, 1), bool),
@@ -136,9 +136,9 @@ def test_masks_that_do_not_fit(row):
         assert f"Pass a mask of shape {shape[:-1]}" in str(error.value)
 
 
-def test_errors_in_build_leave_the_layer_usable(row):
-    layer = row.build()
+def test_errors_in_build_leave_the_layer_usable(norm):
+    layer = norm.build()
     with pytest.raises(ValueError):
         layer.build((2, 3, 4, None))
     assert not layer.weights
-    assert layer(data(row.input_shape)).shape == row.input_shape
+    assert layer(data(norm.input_shape)).shape == norm.input_shape

@@ -6,9 +6,19 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_norm
-from tests.conformance.support import data, randomize
+from tests.conformance.support import data, inputs_of, randomize
 
 CHANNELS = 6
+
+
+UNWANTED = {"SHAPE", "PACK", "STRIDED_SLICE", "NEG", "SQUARE", "SQUARED_DIFFERENCE"}
+UNWANTED |= {"BROADCAST_TO", "TILE", "L2_NORMALIZATION"}
+
+
+def model_of(row):
+    """The row's example between layers, with random weights."""
+    inputs = inputs_of(row)
+    return randomize(keras.Model(inputs, keras.layers.Dense(3)(row.example()(inputs))))
 
 
 def convolutions_between_norms(row, size=8):
@@ -29,24 +39,40 @@ def details(path):
     return operations, [tuple(d["shape_signature"]) for d in interpreter.get_tensor_details()]
 
 
+def test_litert(row, tmp_path):
+    model, path = model_of(row), tmp_path / "model.tflite"
+    keras_norm.export_litert(model, path)
+    operations, shapes = details(path)
+    assert not [name for name in operations if name.startswith(("Flex", "CUSTOM"))]
+    assert max(len(shape) for shape in shapes) <= 4
+    assert row.kind == "recurrent" or not UNWANTED & set(operations)
+    result = keras_norm.verify(model, path)
+    assert result.passed, str(result)
+
+
+def test_saved_model(row, tmp_path):
+    model = model_of(row)
+    path = keras_norm.export_saved_model(model, tmp_path / "model")
+    result = keras_norm.verify(model, path)
+    assert result.passed, str(result)
+
+
 @pytest.mark.parametrize("batch", [1, None])
-def test_litert(row, batch, tmp_path):
-    model = convolutions_between_norms(row)
+def test_litert_between_convolutions(norm, batch, tmp_path):
+    model = convolutions_between_norms(norm)
     path = tmp_path / "model.tflite"
     keras_norm.export_litert(model, path, input_shape=(batch, 8, 8, CHANNELS))
     operations, shapes = details(path)
     assert not [name for name in operations if name.startswith(("Flex", "CUSTOM"))]
     assert max(len(shape) for shape in shapes) <= 4
-    unwanted = {"SHAPE", "PACK", "STRIDED_SLICE", "NEG", "SQUARE", "SQUARED_DIFFERENCE"}
-    assert not unwanted & set(operations)
-    assert not {"BROADCAST_TO", "TILE", "L2_NORMALIZATION"} & set(operations)
+    assert not UNWANTED & set(operations)
     result = keras_norm.verify(model, path)
     assert result.passed, str(result)
 
 
-def test_litert_with_unknown_image_size(row, tmp_path):
+def test_litert_with_unknown_image_size(norm, tmp_path):
     inputs = keras.Input((None, None, CHANNELS))
-    outputs = row.build()(keras.layers.Conv2D(CHANNELS, 3, padding="same")(row.build()(inputs)))
+    outputs = norm.build()(keras.layers.Conv2D(CHANNELS, 3, padding="same")(norm.build()(inputs)))
     model = randomize(keras.Model(inputs, outputs))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
     operations, _ = details(path)
@@ -65,27 +91,20 @@ def test_litert_with_unknown_image_size(row, tmp_path):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_static_norms_vanish_into_the_convolution_before_them(row, tmp_path):
+def test_static_norms_vanish_into_the_convolution_before_them(norm, tmp_path):
     """Batch statistics are constants in inference: no operation is left of those norms."""
     inputs = keras.Input((8, 8, CHANNELS))
-    x = row.build()(keras.layers.Conv2D(CHANNELS, 3)(inputs))
+    x = norm.build()(keras.layers.Conv2D(CHANNELS, 3)(inputs))
     model = randomize(keras.Model(inputs, keras.layers.ReLU()(x)))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
     operations = [name for name in details(path)[0] if name != "DELEGATE"]
-    assert (operations == ["CONV_2D"]) == row.folds
+    assert (operations == ["CONV_2D"]) == norm.folds
     assert keras_norm.verify(model, path).passed
 
 
-def test_saved_model(row, tmp_path):
-    model = convolutions_between_norms(row)
-    path = keras_norm.export_saved_model(model, tmp_path / "model")
-    result = keras_norm.verify(model, path)
-    assert result.passed, str(result)
-
-
-def test_half_precision_models_export(row, tmp_path):
+def test_half_precision_models_export(norm, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
-    model = convolutions_between_norms(row)
+    model = convolutions_between_norms(norm)
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
     result = keras_norm.verify(model, path, bound=5e-3)
     assert result.passed, str(result)

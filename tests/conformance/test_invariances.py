@@ -23,36 +23,36 @@ def changed(x, invariance):
 
 
 @pytest.mark.parametrize("invariance", INVARIANCES)
-def test_exactly_the_claimed_invariances_hold(row, invariance):
-    x = data(row.input_shape, dtype="float64")
-    before = built(row, dtype="float64", epsilon=1e-12)(x, training=True).numpy()
-    layer = built(row, dtype="float64", epsilon=1e-12)
+def test_exactly_the_claimed_invariances_hold(norm, invariance):
+    x = data(norm.input_shape, dtype="float64")
+    before = built(norm, dtype="float64", epsilon=1e-12)(x, training=True).numpy()
+    layer = built(norm, dtype="float64", epsilon=1e-12)
     after = layer(changed(x, invariance), training=True).numpy()
     kept = slice(0, 1) if invariance == "batch" else slice(None)
     difference = np.abs(after - before)[kept].max()
-    if invariance in row.invariances:
+    if invariance in norm.invariances:
         assert difference < 1e-9
     else:
-        assert difference > 1e-2, "the row claims too little, or the change is too small"
+        assert difference > 1e-2, "the norm claims too little, or the change is too small"
 
 
-def test_scaling_the_weights_before_a_norm_changes_nothing(row):
+def test_scaling_the_weights_before_a_norm_changes_nothing(norm):
     """One factor for a whole weight matrix, the re-scaling invariance that all norms share."""
     generator = np.random.default_rng(1)
-    features = data(row.input_shape, dtype="float64")
-    weights = generator.normal(size=(row.input_shape[-1],) * 2)
-    layer = built(row, dtype="float64", epsilon=1e-12, **row.uncorrected)
+    features = data(norm.input_shape, dtype="float64")
+    weights = generator.normal(size=(norm.input_shape[-1],) * 2)
+    layer = built(norm, dtype="float64", epsilon=1e-12, **norm.uncorrected)
     expected = layer(features @ weights, training=True).numpy()
-    layer = built(row, dtype="float64", epsilon=1e-12, **row.uncorrected)
+    layer = built(norm, dtype="float64", epsilon=1e-12, **norm.uncorrected)
     scaled = layer(features @ (7.0 * weights), training=True).numpy()
     np.testing.assert_allclose(scaled, expected, rtol=0, atol=1e-9)
 
 
-def test_a_bias_before_a_norm_is_redundant_where_the_row_says_shift(row):
+def test_a_bias_before_a_norm_is_redundant_where_the_row_says_shift(norm):
     """A bias of one value for all channels is taken out exactly by norms invariant to shifts."""
-    x = data(row.input_shape, dtype="float64")
-    layer = built(row, dtype="float64")
+    x = data(norm.input_shape, dtype="float64")
+    layer = built(norm, dtype="float64")
     difference = np.abs(
-        built(row, dtype="float64")(x + 2.0, training=True) - layer(x, training=True)
+        built(norm, dtype="float64")(x + 2.0, training=True) - layer(x, training=True)
     ).max()
-    assert (difference < 1e-9) == ("shift" in row.invariances)
+    assert (difference < 1e-9) == ("shift" in norm.invariances)

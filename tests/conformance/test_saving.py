@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_norm.catalog import catalog
-from tests.conformance.support import data, randomize
+from tests.conformance.support import data, inputs_of, named, randomize, sample, several
 
 LOADER = """
 import json, sys
@@ -20,7 +20,8 @@ import keras_norm
 folder = sys.argv[1]
 results = {}
 for name in json.load(open(f"{folder}/names.json")):
-    x = np.load(f"{folder}/{name}.npy")
+    x = list(np.load(f"{folder}/{name}.npz").values())
+    x = x if len(x) > 1 else x[0]
     for suffix in ("keras", "h5"):
         model = keras.saving.load_model(f"{folder}/{name}.{suffix}")
         results[f"{name}.{suffix}"] = np.asarray(model(x))
@@ -39,9 +40,9 @@ folder, results = sys.argv[1], {}
 for name in json.load(open(f"{folder}/names.json")):
     served = tf.saved_model.load(f"{folder}/{name}_saved_model")
     serve = served.signatures["serving_default"]
-    x = np.load(f"{folder}/{name}.npy")
-    for size in (1, len(x)):
-        (y,) = serve(tf.constant(x[:size])).values()
+    x = dict(np.load(f"{folder}/{name}.npz"))
+    for size in (1, len(x["x0"])):
+        (y,) = serve(**{key: tf.constant(one[:size]) for key, one in x.items()}).values()
         results[f"{name}.{size}"] = y.numpy()
 assert "keras_norm" not in sys.modules
 np.savez(f"{folder}/served.npz", **results)
@@ -50,13 +51,18 @@ np.savez(f"{folder}/served.npz", **results)
 
 def model_of(row):
     """The layer in a model, nested two deep and used twice."""
-    inputs = keras.Input(row.input_shape[1:], name="features")
-    shared = row.build(center=True, name="shared")
-    inner = keras.Sequential([keras.Input(row.input_shape[1:]), keras.Sequential([row.build()])])
-    twice = [inner(shared(inputs)), shared(keras.layers.Dense(6)(inputs))]
-    outputs = keras.layers.Dense(3)(keras.layers.Add()(twice))
-    model = keras.Model(inputs, outputs)
-    return randomize(model)
+    inputs, shared = inputs_of(row), row.example()
+    shared.name = "shared"
+    others = inputs[1:] if several(row.input_shape) else []
+    first = inputs[0] if others else inputs
+
+    def nested(depth):
+        again, layer = inputs_of(row), row.example() if depth == 0 else nested(depth - 1)
+        return keras.Model(again, layer(again))
+
+    other = keras.layers.Dense(6)(first)
+    twice = [nested(1)(inputs), shared(inputs), shared([other, *others] if others else other)]
+    return randomize(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()(twice))))
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +73,17 @@ def files(tmp_path_factory):
     for row in catalog:
         keras.utils.clear_session(free_memory=False)
         model, x = model_of(row), data(row.input_shape)
-        np.save(folder / f"{row.name}.npy", x)
+        np.savez(folder / f"{row.name}.npz", **named(x))
         model.save(folder / f"{row.name}.keras")
         model.save(folder / f"{row.name}.h5")
         model.save_weights(folder / f"{row.name}.weights.h5")
         (folder / f"{row.name}.json").write_text(model.to_json())
         model.export(folder / f"{row.name}_saved_model", verbose=False)
         served = tf.saved_model.load(str(folder / f"{row.name}_saved_model"))
-        (y,) = served.signatures["serving_default"](tf.constant(x)).values()
+        tensors = {name: tf.constant(one) for name, one in named(x).items()}
+        (y,) = served.signatures["serving_default"](**tensors).values()
         expected[f"{row.name}.served"] = y.numpy()
-        expected[row.name] = np.asarray(model(x)), np.asarray(model(x[:1]))
+        expected[row.name] = np.asarray(model(x)), np.asarray(model(sample(x, 1)))
         expected[f"{row.name}.trained"] = np.asarray(model(x, training=True))
     (folder / "names.json").write_text(json.dumps(names))
     for script in (LOADER, SERVER):

@@ -1,4 +1,4 @@
-"""Every rank, unknown sizes, empty batches, maps of one position; no rank above the input's."""
+"""Norms of activations: every rank, unknown sizes, empty batches, no rank above the input's."""
 
 import keras
 import numpy as np
@@ -23,20 +23,20 @@ def shapes_of(row):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_every_rank(row, training):
-    assert len(shapes_of(row)) >= 3
-    for shape in shapes_of(row):
-        layer, x = built(row, shape), data(shape)
-        expected, state, _ = oracle(row, x, weights_of(layer), arguments(row), training)
-        assert_close(layer(x, training=training), expected, 2e-6)
+def test_every_rank(norm, training):
+    assert len(shapes_of(norm)) >= 3
+    for shape in shapes_of(norm):
+        layer, x = built(norm, shape), data(shape)
+        expected, state, _ = oracle(norm, x, weights_of(layer), arguments(norm), training)
+        assert_close(layer(x, training=training), expected, norm.tolerance)
         for name, value in state.items():
-            assert_close(weights_of(layer)[name], value, 2e-6, 1.0)
+            assert_close(weights_of(layer)[name], value, norm.tolerance, 1.0)
 
 
-def test_unknown_sizes_fit_on_two_of_them(row):
-    for shape in shapes_of(row):
+def test_unknown_sizes_fit_on_two_of_them(norm):
+    for shape in shapes_of(norm):
         inputs = keras.Input((None,) * (len(shape) - 2) + (6,))
-        outputs = row.build(center=True)(inputs)
+        outputs = norm.build()(inputs)
         assert outputs.shape == inputs.shape
         model = keras.Model(inputs, outputs)
         model.compile("sgd", "mse")
@@ -44,14 +44,14 @@ def test_unknown_sizes_fit_on_two_of_them(row):
             x = data((shape[0] * factor, *(n * factor for n in shape[1:-1]), 6))
             assert np.isfinite(model.train_on_batch(x, x))
             layer = model.layers[1]
-            expected, _, _ = oracle(row, x, weights_of(layer), arguments(row), False)
-            assert_close(model.predict(x, verbose=0), expected, 2e-6)
+            expected, _, _ = oracle(norm, x, weights_of(layer), arguments(norm), False)
+            assert_close(model.predict(x, verbose=0), expected, norm.tolerance)
 
 
-def test_no_tensor_has_a_rank_above_the_inputs(row):
-    for shape in shapes_of(row):
+def test_no_tensor_has_a_rank_above_the_inputs(norm):
+    for shape in shapes_of(norm):
         for training in (True, False):
-            layer = built(row, shape)
+            layer = built(norm, shape)
             free = tf.TensorSpec((None,) * (len(shape) - 1) + shape[-1:])
             for spec in (tf.TensorSpec(shape), free):
                 traced = tf.function(lambda x, call=layer, t=training: call(x, training=t))
@@ -65,17 +65,17 @@ def test_no_tensor_has_a_rank_above_the_inputs(row):
                 assert max(ranks)[0] <= len(shape), max(ranks)
 
 
-def test_static_shape_is_kept(row):
-    for shape in shapes_of(row):
-        layer = built(row, shape)
+def test_static_shape_is_kept(norm):
+    for shape in shapes_of(norm):
+        layer = built(norm, shape)
         known = tf.TensorSpec((None, *shape[1:]))
         traced = tf.function(lambda x, call=layer: call(x, training=False))
         assert traced.get_concrete_function(known).output_shapes.as_list() == [None, *shape[1:]]
 
 
-def test_empty_batch(row):
-    for shape in shapes_of(row):
-        layer = built(row, shape)
+def test_empty_batch(norm):
+    for shape in shapes_of(norm):
+        layer = built(norm, shape)
         before = weights_of(layer)
         empty = np.zeros((0, *shape[1:]), "float32")
         for mode in ("eager", "graph", "xla"):
@@ -88,26 +88,26 @@ def test_empty_batch(row):
             assert name == "step" or np.array_equal(value, before[name]), name
 
 
-def test_empty_batch_of_unknown_size(row):
-    layer = built(row)
+def test_empty_batch_of_unknown_size(norm):
+    layer = built(norm)
     before = weights_of(layer)
-    spec = tf.TensorSpec((None, *row.input_shape[1:]))
+    spec = tf.TensorSpec((None, *norm.input_shape[1:]))
     traced = tf.function(lambda x: layer(x, training=True), input_signature=[spec])
-    assert traced(np.zeros((0, *row.input_shape[1:]), "float32")).shape[0] == 0
+    assert traced(np.zeros((0, *norm.input_shape[1:]), "float32")).shape[0] == 0
     for name, value in weights_of(layer).items():
         assert name == "step" or np.array_equal(value, before[name]), name
 
 
-def test_one_sample_of_one_position(row):
-    for shape in shapes_of(row):
+def test_one_sample_of_one_position(norm):
+    for shape in shapes_of(norm):
         one = (1,) * (len(shape) - 1) + shape[-1:]
-        layer, x = built(row, one), data(one)
+        layer, x = built(norm, one), data(one)
         dy = data(one, 5)
-        expected, _, _ = oracle(row, x, weights_of(layer), arguments(row), True)
+        expected, _, _ = oracle(norm, x, weights_of(layer), arguments(norm), True)
         for mode in ("eager", "xla"):
-            layer = built(row, one)
+            layer = built(norm, one)
             y, dx, dweights = backward(layer, mode, True)(x, dy)
-            assert_close(y, expected, 2e-6)
+            assert_close(y, expected, norm.tolerance)
             assert np.isfinite(dx).all()
             assert all(np.isfinite(g).all() for g in dweights.values())
             assert all(np.isfinite(w.numpy()).all() for w in layer.weights)
