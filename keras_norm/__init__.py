@@ -17,10 +17,12 @@ from keras_norm.layers.recurrent import (
     LayerNormLSTMCell,
     LayerNormSimpleRNNCell,
 )
+from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchNormLSTMCell",
     "BatchNormalization",
     "BatchRenormalization",
     "GroupNormalization",

@@ -6,6 +6,7 @@ from keras_norm.layers.recurrent import (
     LayerNormLSTMCell,
     LayerNormSimpleRNNCell,
 )
+from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 
 PAPER = "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)"
 
@@ -36,5 +37,16 @@ ROWS: tuple[Row, ...] = (
         "2 · C; C",
         PAPER,
         kind="recurrent",
+    ),
+    Row(
+        BatchNormLSTMCell,
+        "batch-lstm",
+        {"units": 4, "max_steps": 3, "momentum": 0.8},
+        (4, 5, 6),
+        "B, per step",
+        "[Cooijmans et al. 2017](https://arxiv.org/abs/1603.09025)",
+        kind="recurrent",
+        training_differs=True,
+        runner={"unroll": True},
     ),
 )

@@ -47,6 +47,7 @@ class Row:
         folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
         tolerance: Largest error of a float32 output, over the output's size.
+        runner: Arguments of the recurrent layer that runs the example of a cell.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
 
@@ -61,6 +62,7 @@ class Row:
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
     tolerance: float = 2e-6
+    runner: Mapping[str, Any] = field(default_factory=dict)
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,7 +84,8 @@ class Row:
         """What a model calls: the layer itself, or the recurrent layer that runs the cell."""
         layer = self.build(**overrides)
         if self.kind == "recurrent":
-            return keras.layers.RNN(layer, return_sequences=True, dtype=layer.dtype_policy)
+            how = {"return_sequences": True, "dtype": layer.dtype_policy, **self.runner}
+            return keras.layers.RNN(layer, **how)
         return layer
 
     def takes(self, argument: str) -> bool:

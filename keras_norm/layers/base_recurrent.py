@@ -102,8 +102,7 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
         self.recurrent_dropout = self._check_rate("recurrent_dropout", recurrent_dropout)
         self._input_dropout = self._dropout_layer(self.dropout, 0)
         self._state_dropout = self._dropout_layer(self.recurrent_dropout, 1)
-        self.reset_dropout_mask()
-        self.reset_recurrent_dropout_mask()
+        self._input_mask = self._state_mask = None
         self.output_size = self.units
 
     @property
@@ -136,15 +135,18 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
                 f"Received: input shape {tuple(input_shape)}. "
                 "Give the size in `keras.Input(shape=...)`."
             )
-        for name, argument, rows in (
-            ("kernel", "kernel", features),
-            ("recurrent_kernel", "recurrent", self.units),
-        ):
-            setattr(self, name, self._add(name, argument, (rows, wide), autocast=True))
-        self.bias = None
+        self.kernel = self.bias = None
+        if self.has_kernel():
+            self.kernel = self._add("kernel", "kernel", (features, wide), autocast=True)
+        shape = (self.units, wide)
+        self.recurrent_kernel = self._add("recurrent_kernel", "recurrent", shape, autocast=True)
         if self.use_bias:
             self.bias = self._add("bias", "bias", self.bias_shape(), self.initial_bias)
         self.add_norms()
+
+    def has_kernel(self):
+        """Whether the inputs are multiplied with a kernel."""
+        return True
 
     def bias_shape(self):
         """Shape of the bias."""
@@ -186,6 +188,7 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
         There the mask belongs to no step of the loop, so that all steps can use it. A `Dropout`
         layer knows whether the model is training, and draws nothing where it is not.
         """
+        self.begin_sequence()
         if self._input_dropout is not None:
             self._input_mask = self._input_dropout(ops.ones_like(step_input))
         return self._input_mask
@@ -199,10 +202,17 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
     def reset_dropout_mask(self):
         """Forgets the inputs' mask. `keras.layers.RNN` calls it after each sequence."""
         self._input_mask = None
+        self.end_sequence()
 
     def reset_recurrent_dropout_mask(self):
         """Forgets the state's mask, likewise."""
         self._state_mask = None
+
+    def begin_sequence(self):
+        """What is to be done before the first step of a sequence; nothing by default."""
+
+    def end_sequence(self):
+        """What is to be done after the last step of a sequence; nothing by default."""
 
     def project(self, inputs, state, training):
         """The inputs and the previous output times their kernels, in the statistics' dtype."""
@@ -212,7 +222,8 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
         if training and self._state_dropout is not None:
             mask = self._state_mask
             state = self._state_dropout(state) if mask is None else state * mask
-        products = ops.matmul(inputs, self.kernel), ops.matmul(state, self.recurrent_kernel)
+        from_inputs = inputs if self.kernel is None else ops.matmul(inputs, self.kernel)
+        products = from_inputs, ops.matmul(state, self.recurrent_kernel)
         dtype = result_type(self.compute_dtype, self.variable_dtype, "float32")
         return [ops.cast(product, dtype) for product in products]
 

@@ -96,8 +96,55 @@ def gru(x, weights, arguments, training, mask=None, held=None):
     return per_sample(x, mask, [units], step), {}, None
 
 
+def batch_lstm(x, weights, arguments, training, mask=None, held=None):
+    """Time outside, terms inside; each sequence counts its own steps, a masked one does not."""
+    w, epsilon, units = float64(weights), arguments.get("epsilon", 1e-5), arguments["units"]
+    steps, momentum = arguments["max_steps"], arguments.get("momentum", 0.99)
+    padding = arguments.get("mask_value")
+    activation, gate = activations(arguments)
+    samples = x.shape[0]
+    state = {name: value.copy() for name, value in w.items() if "_moving_" in name}
+    h, c, number = np.zeros((samples, units)), np.zeros((samples, units)), np.zeros(samples, int)
+    y = np.zeros((samples, x.shape[1], units))
+    for time in range(x.shape[1]):
+        counted = np.ones(samples, bool) if padding is None else (x[:, time] != padding).any(-1)
+        longest = max(number[counted], default=steps)
+
+        def batch_norm(values, term, counted=counted, longest=longest):
+            gamma, out = w[f"{term}_gamma"], np.empty(values.shape)
+            for unit in range(values.shape[1]):
+                mean, variance = moments(values[counted, unit])
+                for sample in range(samples):
+                    if not training:
+                        row = min(number[sample], steps - 1)
+                        mean = w[f"{term}_moving_mean"][row, unit]
+                        variance = w[f"{term}_moving_variance"][row, unit]
+                    centred = values[sample, unit] - mean
+                    out[sample, unit] = gamma[unit] * centred / np.sqrt(variance + epsilon)
+                if training and longest < steps:
+                    for name, new in (("mean", mean), ("variance", variance)):
+                        old = w[f"{term}_moving_{name}"][longest, unit]
+                        moved = momentum * old + (1 - momentum) * new
+                        state[f"{term}_moving_{name}"][longest, unit] = moved
+            return out
+
+        from_x = x[:, time]
+        if not arguments.get("sequence_wise_inputs", False):
+            from_x = batch_norm(from_x @ w["kernel"], "kernel")
+        z = from_x + batch_norm(h @ w["recurrent_kernel"], "recurrent") + w.get("bias", 0.0)
+        i, f, g, o = (z[:, k * units : (k + 1) * units] for k in range(4))
+        new_c = gate(f) * c + gate(i) * activation(g)
+        new_h = gate(o) * activation(batch_norm(new_c, "state") + w["state_beta"])
+        live = np.ones(samples, bool) if mask is None else np.asarray(mask)[:, time]
+        h, c = np.where(live[:, None], new_h, h), np.where(live[:, None], new_c, c)
+        number = number + live
+        y[:, time] = h
+    return y, state, None
+
+
 ORACLES = {
     "LayerNormSimpleRNNCell": simple_rnn,
     "LayerNormLSTMCell": lstm,
     "LayerNormGRUCell": gru,
+    "BatchNormLSTMCell": batch_lstm,
 }
