@@ -34,9 +34,11 @@ from keras_norm.layers.groups import (
 )
 from keras_norm.layers.mixtures import SwitchableNormalization
 from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
+from keras_norm.layers.recurrent import LayerNormGRUCell, LayerNormLSTMCell, LayerNormSimpleRNNCell
+from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
-from keras_norm.surgery import bake
+from keras_norm.surgery.fold import bake
 from keras_norm.wrappers.spectral import SpectralNormalization
 from keras_norm.wrappers.standardization import WeightStandardization
 from keras_norm.wrappers.weight import WeightNormalization
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptiveInstanceNormalization",
+    "BatchNormLSTMCell",
     "BatchNormalization",
     "BatchRenormalization",
     "ConditionalNormalization",
@@ -63,6 +66,9 @@ __all__ = [
     "InstanceNormalization",
     "Invariances",
     "IterativeNormalization",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
+    "LayerNormSimpleRNNCell",
     "LayerNormalization",
     "LocalResponseNormalization",
     "MeanOnlyBatchNormalization",

@@ -17,6 +17,7 @@ from keras_norm.ops.moments import (
 )
 from keras_norm.ops.normalize import affine, centre, normalize, normalize_by_root
 from keras_norm.ops.resize import resize_nearest
+from keras_norm.ops.steps import loop_of, write_rows
 
 __all__ = [
     "Moments",
@@ -32,6 +33,7 @@ __all__ = [
     "larger",
     "length",
     "location",
+    "loop_of",
     "mean",
     "mean_square",
     "merge",
@@ -43,4 +45,5 @@ __all__ = [
     "uncolumns",
     "whitening",
     "window_sum",
+    "write_rows",
 ]

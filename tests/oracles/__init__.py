@@ -11,7 +11,6 @@ arrays; `arguments` are the constructor's, a layer among them as its config with
 scale. A file here is named as the file of the package that it judges.
 """
 
-<<<<<<< HEAD
 from tests.oracles import (
     activations,
     batch,
@@ -22,6 +21,7 @@ from tests.oracles import (
     groups,
     mixtures,
     pointwise,
+    recurrent,
     whitening,
     wrappers,
 )
@@ -36,6 +36,7 @@ FILES = (
     groups,
     mixtures,
     pointwise,
+    recurrent,
     whitening,
     wrappers,
 )

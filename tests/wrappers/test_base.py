@@ -313,7 +313,7 @@ def test_dtype_is_that_of_the_layer_or_given_to_it(wrapper):
     assert layer.layer.dtype_policy.name == "float64"
     dense = layers.Dense(4)
     dense.build((None, 6))
-    with pytest.raises(ValueError, match="`dtype` of .* must be that of a layer that is built"):
+    with pytest.raises(ValueError, match=r"`dtype` of .* must be that of a layer that is built"):
         wrapper(dense, dtype="float64")
 
 
@@ -352,7 +352,7 @@ def test_layers_without_a_known_kernel():
 def test_cells_with_dropout():
     """Keras looks for the mask of a cell in the cell itself, and would find an old one there."""
     with pytest.raises(
-        ValueError, match="must be a cell without dropout.*Wrap the recurrent layer"
+        ValueError, match=r"must be a cell without dropout.*Wrap the recurrent layer"
     ):
         keras_norm.WeightNormalization(layers.GRUCell(3, recurrent_dropout=0.5))
 
