@@ -56,10 +56,6 @@ class KeepsArguments(keras.layers.Layer):
                 for n, p in inherited.items()
             }
         parameters = {n: p for n, p in {**inherited, **own}.items() if n not in cls.without}
-        if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):
-            # What is not handed on by position has to be given by name.
-            for name in set(parameters) - set(own):
-                parameters[name] = parameters[name].replace(kind=inspect.Parameter.KEYWORD_ONLY)
         parameters = {**{n: parameters[n] for n in own}, **parameters}
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
         ordered = [p for kind in kinds for p in parameters.values() if p.kind is kind]
