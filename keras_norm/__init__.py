@@ -24,6 +24,7 @@ from keras_norm.layers.conditional import (
     ConditionalNormalization,
     SpatiallyAdaptiveNormalization,
 )
+from keras_norm.layers.cosine import CosineConv1D, CosineConv2D, CosineConv3D, CosineDense
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import (
     FilterResponseNormalization,
@@ -43,6 +44,10 @@ __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
     "ConditionalNormalization",
+    "CosineConv1D",
+    "CosineConv2D",
+    "CosineConv3D",
+    "CosineDense",
     "DecorrelatedBatchNormalization",
     "DynamicTanh",
     "EvoNormB0",

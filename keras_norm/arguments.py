@@ -147,6 +147,30 @@ def check_integer(name, value, low=1):
     return int(value)
 
 
+def check_integers(name, value, length):
+    """Checks that an argument is a positive integer, or one for each of several axes.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        length: Number of axes.
+
+    Returns:
+        The value as an int, or as a tuple of ints.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    entries = value if isinstance(value, (list, tuple)) else [value] * length
+    whole = all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in entries)
+    if len(entries) != length or not whole or min(entries) < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer, or a list of {length} of them. "
+            f"Received: {name}={value!r}. Give one for each axis of space, or one for all."
+        )
+    return tuple(map(int, value)) if isinstance(value, (list, tuple)) else int(value)
+
+
 def check_groups(name, value, per_channel=True):
     """Checks that an argument can be a number of groups, or a group's number of channels.
 

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "backend": ["backend"],
     "ops": ["backend", "ops"],
     "arguments": [],
-    "layers": ["ops", "arguments", "layers.base", "layers.base_conditional"],
+    "layers": ["ops", "arguments", "layers.base", "layers.base_conditional", "layers.base_cosine"],
     "wrappers": ["ops", "arguments", "wrappers.base"],
     "catalog": ["layers", "wrappers", "catalog"],
     "surgery": ["ops", "layers", "wrappers", "catalog", "surgery"],

@@ -1,6 +1,7 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
 from keras_norm.ops import axes, whitening
+from keras_norm.ops.cosine import Window, cosine, cosine_windows
 from keras_norm.ops.elements import larger, window_sum
 from keras_norm.ops.moments import (
     Moments,
@@ -18,10 +19,13 @@ from keras_norm.ops.resize import resize_nearest
 
 __all__ = [
     "Moments",
+    "Window",
     "affine",
     "axes",
     "blend",
     "centre",
+    "cosine",
+    "cosine_windows",
     "count",
     "larger",
     "length",

@@ -141,7 +141,8 @@ def forward(layer, mode, training):
     """The layer as a function of tensors."""
 
     def call(x, mask=None):
-        return layer(x, training=training, mask=mask)
+        # Keras's own layers take no mask, mostly; nor do ours that have no use for one.
+        return layer(x, training=training, **({} if mask is None else {"mask": mask}))
 
     run = compiled(call, mode)
     return lambda x, mask=None: run(
@@ -156,7 +157,6 @@ def backward(layer, mode, training):
     def step(x, dy, mask=None):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            # Keras's own layers take no mask, mostly.
             y = layer(x, training=training, **({} if mask is None else {"mask": mask}))
             loss = tf.reduce_sum(tf.cast(y, dy.dtype) * dy)
         return y, *tape.gradient(loss, [x, *(w.value for w in trainable)])

@@ -61,6 +61,24 @@ EVERYTHING = {
     "bias": 1.25,
     "alpha": 0.5,
     "power": 0.5,
+    "units": 3,
+    "filters": 4,
+    "kernel_size": 2,
+    "strides": 1,  # with a dilation no other value is allowed
+    "padding": "same",
+    "data_format": "channels_first",
+    "dilation_rate": 2,
+    "activation": "relu",
+    "use_bias": False,
+    "kernel_initializer": keras.initializers.RandomNormal(seed=4),
+    "bias_initializer": "ones",
+    "kernel_regularizer": "l2",
+    "bias_regularizer": keras.regularizers.L1(0.2),
+    "activity_regularizer": "l1",
+    "kernel_constraint": keras.constraints.UnitNorm(axis=0),
+    "bias_constraint": "non_neg",
+    "centered": True,
+    "scale_initializer": keras.initializers.Constant(10.0),
 }
 
 

@@ -15,6 +15,7 @@ from tests.oracles import (
     activations,
     batch,
     conditional,
+    cosine,
     features,
     groups,
     mixtures,
@@ -22,6 +23,16 @@ from tests.oracles import (
     whitening,
 )
 
-FILES = (activations, batch, conditional, features, groups, mixtures, pointwise, whitening)
+FILES = (
+    activations,
+    batch,
+    conditional,
+    cosine,
+    features,
+    groups,
+    mixtures,
+    pointwise,
+    whitening,
+)
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
