@@ -1,6 +1,7 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
 from keras_norm.ops import axes, whitening
+from keras_norm.ops.columns import columns, product, uncolumns
 from keras_norm.ops.cosine import Window, cosine, cosine_windows
 from keras_norm.ops.elements import larger, window_sum
 from keras_norm.ops.moments import (
@@ -24,6 +25,7 @@ __all__ = [
     "axes",
     "blend",
     "centre",
+    "columns",
     "cosine",
     "cosine_windows",
     "count",
@@ -36,7 +38,9 @@ __all__ = [
     "moments",
     "normalize",
     "normalize_by_root",
+    "product",
     "resize_nearest",
+    "uncolumns",
     "whitening",
     "window_sum",
 ]

@@ -99,6 +99,18 @@ def sizes(axes: Sequence[int], shape: Shape, axis: Any) -> tuple[int, ...]:
     return result
 
 
+def joined(axes: Sequence[int], shape: Shape, size: int) -> tuple[int | None, ...]:
+    """A shape with one axis of some size in the place of the first of `axes`, the others gone."""
+    rest = [shape[a] for a in others(axes, len(shape))]
+    return (*rest[: axes[0]], size, *rest[axes[0] :])
+
+
+def split(axes: Sequence[int], shape: Shape, sizes: Shape) -> tuple[int | None, ...]:
+    """Undoes `joined`: `sizes` on `axes` of the result, in the place of one axis."""
+    rest, given = iter([*shape[: axes[0]], *shape[axes[0] + 1 :]]), iter(sizes)
+    return tuple(next(given if a in axes else rest) for a in range(len(shape) - 1 + len(axes)))
+
+
 def check_divisor(name: str, value: int, channels: int, axis: Any, shape: Shape) -> None:
     """Checks that groups, or the size of a group, divide the channels.
 

@@ -11,16 +11,22 @@ arrays; `arguments` are the constructor's, a layer among them as its config with
 scale. A file here is named as the file of the package that it judges.
 """
 
+<<<<<<< HEAD
 from tests.oracles import (
     activations,
     batch,
     conditional,
     cosine,
+<<<<<<< HEAD
+=======
+    data,
+>>>>>>> main
     features,
     groups,
     mixtures,
     pointwise,
     whitening,
+    wrappers,
 )
 
 FILES = (
@@ -28,11 +34,19 @@ FILES = (
     batch,
     conditional,
     cosine,
+<<<<<<< HEAD
+=======
+    data,
+>>>>>>> main
     features,
     groups,
     mixtures,
     pointwise,
     whitening,
+<<<<<<< HEAD
+=======
+    wrappers,
+>>>>>>> main
 )
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
