@@ -94,7 +94,7 @@ class BaseCosine(BaseWideArithmetic):
         """
         raise NotImplementedError
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         """Casts up, takes the cosines, scales, activates, casts down."""
         x = self.cast_up(inputs)
         bias = None if self.bias is None else ops.cast(self.bias, x.dtype)

@@ -40,6 +40,7 @@ class CosineDense(BaseCosine):
 
     Call arguments:
         inputs: Floating or integer tensor of rank 2 or higher.
+        training: Not used.
 
     Input shape:
         [B, ..., C]; every size but C may be unknown.
@@ -127,6 +128,7 @@ class CosineConv1D(BaseCosineConvolution):
 
     Call arguments:
         inputs: Floating or integer tensor of rank 3.
+        training: Not used.
 
     Input shape:
         [B, T, C], or with "channels_first" [B, C, T]; all but C may be unknown.
@@ -193,6 +195,7 @@ class CosineConv2D(BaseCosineConvolution):
 
     Call arguments:
         inputs: Floating or integer tensor of rank 4.
+        training: Not used.
 
     Input shape:
         [B, H, W, C], or with "channels_first" [B, C, H, W]; all but C may be unknown.
@@ -258,6 +261,7 @@ class CosineConv3D(BaseCosineConvolution):
 
     Call arguments:
         inputs: Floating or integer tensor of rank 5.
+        training: Not used.
 
     Input shape:
         [B, D, H, W, C], or with "channels_first" [B, C, D, H, W]; all but C may be unknown.
