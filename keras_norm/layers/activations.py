@@ -256,6 +256,7 @@ class ThresholdedLinearUnit(BaseNormalization):
     """
 
     any_rank = True
+    affine_last = False
     without = AFFINE | {"epsilon"}
 
     def __init__(

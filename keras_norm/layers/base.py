@@ -5,7 +5,7 @@ from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
 from keras_norm.arguments import KeepsArguments, check_number
-from keras_norm.ops import Moments, axes, count, moments
+from keras_norm.ops import Moments, affine, axes, count, moments
 
 AFFINE = frozenset(
     f"{weight}_{what}"
@@ -80,6 +80,7 @@ class BaseNormalization(BaseWideArithmetic):
     minimum_rank = 2
     single_axis = False  # whether the layer needs to know the one axis of channels
     any_rank = False  # whether a built layer takes inputs of other ranks, as Keras's LayerNorm does
+    affine_last = True  # whether the equation ends with "times gamma plus beta"
 
     def __init__(
         self,
@@ -152,15 +153,17 @@ class BaseNormalization(BaseWideArithmetic):
         """Casts up, normalizes, casts down. Layers state `normalize` alone."""
         x = self.cast_up(inputs)
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
-        return self.normalize_with(x, gamma, beta, training, mask)
+        mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
+        y = self.normalize(x, gamma, beta, training, mask)
+        return ops.cast(y, self.compute_dtype)
 
     def normalize_with(self, x, gamma, beta, training=None, mask=None):
-        """`call` with a gamma and a beta that someone else has made.
+        """`call` of a layer without gamma and beta, then times a gamma plus a beta made elsewhere.
 
         Args:
             x: What `cast_up` returned.
-            gamma: Factor in x's dtype that broadcasts to x, or `None`.
-            beta: Offset likewise, or `None`.
+            gamma: Factor in x's dtype that broadcasts to x.
+            beta: Offset likewise.
             training: Whether the call is a training step.
             mask: A mask as Keras has them, or `None`.
 
@@ -168,7 +171,10 @@ class BaseNormalization(BaseWideArithmetic):
             The normalized tensor, in the compute dtype.
         """
         mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
-        y = self.normalize(x, gamma, beta, training, mask)
+        if self.affine_last:  # the equation may join them with factors of its own
+            y = self.normalize(x, gamma, beta, training, mask)
+        else:
+            y = affine(self.normalize(x, None, None, training, mask), gamma, beta)
         return ops.cast(y, self.compute_dtype)
 
     def normalize(self, x, gamma, beta, training, mask):

@@ -21,8 +21,7 @@ class BatchNormalization(BaseBatchNormalization):
     weights and order, and `trainable=False` means inference mode.
 
     Use it for convolutional networks with batches of 16 and more. With small batches the moments
-    are noisy: use `GroupNormalization` or `BatchRenormalization`. A bias in the layer before it is
-    redundant.
+    are noisy: use `GroupNormalization` or `BatchRenormalization`. A bias before it is redundant.
 
     Args:
         axis: Integer or list of integers, the axes that gamma and beta span: -1 for channels last,
@@ -324,8 +323,7 @@ class MeanOnlyBatchNormalization(BaseBatchNormalization):
     After any other layer use `BatchNormalization`.
 
     Args:
-        axis: Integer or list of integers, the axes that beta spans: -1 for channels last, 1 for
-            channels first.
+        axis: Integer or list of integers, the axes that beta spans: -1 or, channels first, 1.
         momentum: Share of the moving mean that a batch leaves as it is, from 0 to 1. `None` is the
             plain average of all batches since `reset_moving_moments()`.
         center: If `True`, add `beta`.
@@ -363,6 +361,7 @@ class MeanOnlyBatchNormalization(BaseBatchNormalization):
         [Salimans and Kingma, 2016](https://arxiv.org/abs/1602.07868). Deviation: none.
     """
 
+    affine_last = False
     without = frozenset({"epsilon", "scale", "moving_variance_initializer"}) | {
         f"gamma_{what}" for what in ("initializer", "regularizer", "constraint")
     }

@@ -307,6 +307,7 @@ class GlobalResponseNormalization(BaseNormalization):
     """
 
     minimum_rank = 3
+    affine_last = False
 
     def __init__(
         self,

@@ -125,6 +125,7 @@ class LocalResponseNormalization(BaseNormalization):
 
     single_axis = True
     any_rank = True
+    affine_last = False
     without = AFFINE | {"epsilon"}
 
     def __init__(self, axis=-1, depth_radius=2, bias=2.0, alpha=1e-4, power=0.75, **kwargs):
