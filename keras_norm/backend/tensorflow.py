@@ -36,3 +36,21 @@ def replica_sum(*tensors):
     if replica is None or replica.num_replicas_in_sync == 1:
         return NotImplemented
     return tuple(replica.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
+
+
+def widely(matrices, function):
+    """function(matrices) in float64: small matrices cost little, their condition may be large."""
+    return tf.cast(function(tf.cast(matrices, tf.float64)), matrices.dtype)
+
+
+def write_rows(variable, start, rows):
+    """Assigns some rows in place: no other row is read or written.
+
+    So it does not matter in which order a graph runs the steps of a loop. Where the variable has
+    replicas, each writes its own, and they need not meet, which they could not do in a loop.
+    """
+    tf.raw_ops.ResourceScatterUpdate(
+        resource=variable.value.handle,
+        indices=start + tf.range(tf.shape(rows)[0]),
+        updates=rows,
+    )

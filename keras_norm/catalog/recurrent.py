@@ -1,5 +1,52 @@
 """Rows of the cells of recurrent networks."""
 
 from keras_norm.catalog.row import Row
+from keras_norm.layers.recurrent import (
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    LayerNormSimpleRNNCell,
+)
+from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 
-ROWS: tuple[Row, ...] = ()
+PAPER = "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)"
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        LayerNormSimpleRNNCell,
+        "layer-rnn",
+        {"units": 4},
+        (4, 5, 6),
+        "C",
+        PAPER,
+        kind="recurrent",
+    ),
+    Row(
+        LayerNormLSTMCell,
+        "layer-lstm",
+        {"units": 4},
+        (4, 5, 6),
+        "4 · C; C",
+        PAPER,
+        kind="recurrent",
+    ),
+    Row(
+        LayerNormGRUCell,
+        "layer-gru",
+        {"units": 4},
+        (4, 5, 6),
+        "2 · C; C",
+        PAPER,
+        kind="recurrent",
+    ),
+    Row(
+        BatchNormLSTMCell,
+        "batch-lstm",
+        {"units": 4, "max_steps": 3, "momentum": 0.8},
+        (4, 5, 6),
+        "B, per step",
+        "[Cooijmans et al. 2017](https://arxiv.org/abs/1603.09025)",
+        kind="recurrent",
+        training_differs=True,
+        runner={"unroll": True},
+    ),
+)

@@ -49,6 +49,8 @@ class Row:
         folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
         tolerance: Largest error of a float32 output, over the output's size.
+        amplifies: Whether directions without data, and their rounding errors, are scaled by 1/√ε.
+        runner: Arguments of the recurrent layer that runs the example of a cell.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
 
@@ -63,6 +65,8 @@ class Row:
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
     tolerance: float = 2e-6
+    amplifies: bool = False
+    runner: Mapping[str, Any] = field(default_factory=dict)
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,7 +88,8 @@ class Row:
         """What a model calls: the layer itself, or the recurrent layer that runs the cell."""
         layer = self.build(**overrides)
         if self.kind == "recurrent":
-            return keras.layers.RNN(layer, return_sequences=True, dtype=layer.dtype_policy)
+            how = {"return_sequences": True, "dtype": layer.dtype_policy, **self.runner}
+            return keras.layers.RNN(layer, **how)
         return layer
 
     def takes(self, argument: str) -> bool:

@@ -6,13 +6,13 @@ from keras.backend import result_type
 from keras.layers import InputSpec
 
 from keras_norm.arguments import check_choice
-from keras_norm.layers.base import ComputesWide
+from keras_norm.layers.base import BaseWideArithmetic
 from keras_norm.ops import axes
 from keras_norm.statistics import merge
 from keras_norm.streams import batches
 
 
-class BaseDataNormalization(ComputesWide):
+class BaseDataNormalization(BaseWideArithmetic):
     """Base of every layer that learns statistics of a data set.
 
     Each statistic is counted in float64 on the host and held by two weights: itself, and its

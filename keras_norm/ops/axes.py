@@ -92,7 +92,7 @@ def sizes(axes: Sequence[int], shape: Shape, axis: Any) -> tuple[int, ...]:
     result = tuple(size for size in (shape[a] for a in axes) if size is not None)
     if len(result) < len(axes):
         raise ValueError(
-            f"axis {axis} must be defined: the layer's weights have its size. "
+            f"axis {axis} must be defined: gamma and beta have its size. "
             f"Received: axis={axis!r} (input shape {tuple(shape)}). "
             "Give the size in `keras.Input(shape=...)`."
         )
@@ -109,6 +109,28 @@ def split(axes: Sequence[int], shape: Shape, sizes: Shape) -> tuple[int | None, 
     """Undoes `joined`: `sizes` on `axes` of the result, in the place of one axis."""
     rest, given = iter([*shape[: axes[0]], *shape[axes[0] + 1 :]]), iter(sizes)
     return tuple(next(given if a in axes else rest) for a in range(len(shape) - 1 + len(axes)))
+
+
+def check_divisor(name: str, value: int, channels: int, axis: Any, shape: Shape) -> None:
+    """Checks that groups, or the size of a group, divide the channels.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        channels: Number of channels.
+        axis: The user's `axis`, for the error's text.
+        shape: Shape of the input, for the error's text.
+
+    Raises:
+        ValueError: If `channels` is no multiple of `value`.
+    """
+    if channels % value:
+        divisors = [d for d in range(1, channels + 1) if channels % d == 0]
+        raise ValueError(
+            f"`{name}` must divide the number of channels. Received: {name}={value} "
+            f"({channels} channels on axis {axis}, input shape {tuple(shape)}). "
+            f"Use one of {', '.join(map(str, divisors))}."
+        )
 
 
 def broadcastable(axes: Sequence[int], shape: Shape) -> tuple[int, ...]:

@@ -26,12 +26,50 @@ EVERYTHING = {
     "synchronized": True,
     "zero_centered_gamma": True,
     "group_size": 2,
+    "iterations": 7,
     "using_bn": False,
+    "learned_epsilon": True,
+    "learned_epsilon_initializer": keras.initializers.Constant(0.5),
+    "virtual_batch_size": 3,
     "rmax": 2.0,
     "dmax": 1.0,
     "rmin": 0.25,
     "rmax_ramp": (3, 9),
     "dmax_ramp": None,
+    "hidden_units": 5,
+    "hidden_filters": 5,
+    "hidden_kernel_initializer": keras.initializers.RandomNormal(seed=4),
+    "v_initializer": "zeros",
+    "v_regularizer": "l2",
+    "v_constraint": "non_neg",
+    "tau_initializer": keras.initializers.Constant(-1.0),
+    "tau_regularizer": "l1",
+    "tau_constraint": keras.constraints.MaxNorm(3.0),
+    "alpha_initializer": keras.initializers.Constant(0.7),
+    "alpha_regularizer": "l2",
+    "alpha_constraint": "non_neg",
+    "depth_radius": 1,
+    "bias": 1.25,
+    "alpha": 0.5,
+    "power": 0.5,
+    "units": 3,
+    "filters": 4,
+    "kernel_size": 2,
+    "strides": 1,  # with a dilation no other value is allowed
+    "padding": "same",
+    "data_format": "channels_first",
+    "dilation_rate": 2,
+    "activation": "silu",
+    "use_bias": False,
+    "kernel_initializer": keras.initializers.RandomNormal(seed=4),
+    "bias_initializer": "ones",
+    "kernel_regularizer": "l2",
+    "bias_regularizer": keras.regularizers.L1(0.2),
+    "activity_regularizer": "l1",
+    "kernel_constraint": keras.constraints.UnitNorm(axis=0),
+    "bias_constraint": "non_neg",
+    "centered": True,
+    "scale_initializer": keras.initializers.Constant(10.0),
     "mean": 0.5,
     "variance": 2.0,
     "minimum": -0.5,
@@ -42,6 +80,11 @@ EVERYTHING = {
     "kind": "pca",
     "components": 6,
     "feature_shape": [8],
+    "data_init": False,
+    "power_iterations": 3,
+    "norm_bound": 0.9,
+    "scaled": True,
+    "gamma": 1.5,
 }
 
 
@@ -56,6 +99,8 @@ def everything(row):
     chosen = {n: EVERYTHING[n] for n in row.layer.arguments() if n in EVERYTHING}
     parameters = inspect.signature(row.layer).parameters
     required = [n for n in row.arguments if parameters[n].default is inspect.Parameter.empty]
+    if row.takes("groups") and not row.takes("group_size"):
+        required.append("groups")  # its default divides no six channels
     made = {n: row.arguments[n] for n in required}
     return {**chosen, **{n: v() if inspect.isfunction(v) else v for n, v in made.items()}}
 

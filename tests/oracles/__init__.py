@@ -11,8 +11,34 @@ arrays; `arguments` are the constructor's, a layer among them as its config with
 scale. A file here is named as the file of the package that it judges.
 """
 
-from tests.oracles import batch, data, features, groups, mixtures, pointwise
+from tests.oracles import (
+    activations,
+    batch,
+    conditional,
+    cosine,
+    data,
+    features,
+    groups,
+    mixtures,
+    pointwise,
+    recurrent,
+    whitening,
+    wrappers,
+)
 
-FILES = (batch, data, features, groups, mixtures, pointwise)
+FILES = (
+    activations,
+    batch,
+    conditional,
+    cosine,
+    data,
+    features,
+    groups,
+    mixtures,
+    pointwise,
+    recurrent,
+    whitening,
+    wrappers,
+)
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
