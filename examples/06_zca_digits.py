@@ -44,9 +44,9 @@ for name, layer in INPUTS.items():
     sgd, loss = keras.optimizers.SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy"
     model.compile(sgd, loss, metrics=["accuracy"], jit_compile=False)
     fit = model.fit(x, y, 32, flags.epochs, validation_data=(x_test, y_test), verbose=2)
-    *_, accuracy = accuracies[name] = fit.history["val_accuracy"]
-    table.add_row(name, f"{accuracy:.3f}")
-    passed &= accuracy >= flags.min_accuracy
+    *_, last = accuracies[name] = fit.history["val_accuracy"]
+    table.add_row(name, f"{last:.3f}")
+    passed &= last >= flags.min_accuracy
     if name == "ZCA":
         files = [flags.output / file for file in ("saved_model", "model.tflite", "model.keras")]
         keras_norm.export_saved_model(model, files[0])
@@ -75,6 +75,5 @@ for name, values in accuracies.items():
 panel.set(title="a linear classifier", xlabel="epoch", ylabel="accuracy on 450 test digits")
 panel.legend()
 figure.savefig(flags.output / "digits.png", dpi=120)
-print(*checks, sep="\n")
-console.print(f"\nAccuracy on 450 test digits after {flags.epochs} epochs", table)
+console.print(*checks, "\nAccuracy on 450 test digits after the last epoch", table, sep="\n")
 raise SystemExit(None if passed else "A file differs too much, or an accuracy is too low.")
