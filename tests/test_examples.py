@@ -55,9 +55,21 @@ def style_transfer_adain(example, folder):
         assert 0 < error < 1
 
 
+def zca_digits(example, folder):
+    printed = run(example, "--epochs=1", "--min-accuracy=0", f"--output={folder}")
+    for file in ("model.keras", "model.tflite", "saved_model/saved_model.pb"):
+        assert (folder / file).stat().st_size
+    check_figure(folder / "digits.png")
+    assert len(re.findall("agrees with the model", printed)) == 3
+    rows = dict(re.findall(r"│ ([\w-]+) +│ ([\d.]+) +│", printed))
+    assert list(rows) == ["raw", "z-score", "min-max", "ZCA", "PCA"]
+    assert all(0.7 < float(accuracy) < 1 for accuracy in rows.values())
+
+
 CHECKS = {
     "01_train_save_export": train_save_export,
     "05_style_transfer_adain": style_transfer_adain,
+    "06_zca_digits": zca_digits,
 }
 
 
