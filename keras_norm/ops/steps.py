@@ -16,7 +16,8 @@ def write_rows(variable: Any, start: Any, rows: Any) -> None:
         start: Number of the first row, a scalar.
         rows: The rows, of shape [number, columns].
     """
-    variable.assign(ops.slice_update(variable, (start, 0), rows))
+    table = ops.convert_to_tensor(variable)
+    variable.assign(ops.slice_update(table, (start, 0), rows))
 
 
 @overridable
