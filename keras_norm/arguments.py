@@ -23,10 +23,10 @@ def register(layer: type) -> type:
 class KeepsArguments(keras.layers.Layer):
     """Base of every layer: its config is what its constructor was given.
 
-    A class hands arguments that it does not name to its base, as `*args, **kwargs`; its signature
-    shows them all the same. Each argument is kept as the attribute of its name. Whatever ends in
-    `initializer`, `regularizer`, `constraint` or `activation` is written as Keras writes those, and
-    so are layers.
+    A class hands arguments that it does not name to its base, as `*args, **kwargs`, or without
+    `*args` if they are to be given by name; its signature shows them all the same. Each argument is
+    kept as the attribute of its name. Whatever ends in `initializer`, `regularizer`, `constraint`
+    or `activation` is written as Keras writes those, and so are layers.
     """
 
     without: frozenset = frozenset()
@@ -49,7 +49,9 @@ class KeepsArguments(keras.layers.Layer):
         if "__init__" not in vars(cls) or not issubclass(bases[0], KeepsArguments):
             return
         own = inspect.signature(cls.__init__).parameters
-        inherited = inspect.signature(bases[0].__init__).parameters
+        inherited = dict(inspect.signature(bases[0].__init__).parameters)
+        if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):
+            inherited = {n: _by_name(p) for n, p in inherited.items()}
         parameters = {n: p for n, p in {**inherited, **own}.items() if n not in cls.without}
         parameters = {**{n: parameters[n] for n in own}, **parameters}
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -73,6 +75,7 @@ class KeepsArguments(keras.layers.Layer):
                 value = kind.serialize(value)
             elif isinstance(value, keras.layers.Layer):
                 value = keras.saving.serialize_keras_object(value)
+                value.pop("build_config", None)  # the outer layer's build comes first, and does it
             config[name] = list(value) if isinstance(value, (list, tuple)) else value
         return config
 
@@ -85,6 +88,13 @@ class KeepsArguments(keras.layers.Layer):
             if isinstance(value, dict) and name in cls.arguments() and "layer" in name
         }
         return cls(**{**config, **layers})
+
+
+def _by_name(parameter):
+    """The parameter as one that is given by its name only."""
+    if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        return parameter.replace(kind=parameter.KEYWORD_ONLY)
+    return parameter
 
 
 def check_number(name, value, low=-math.inf, high=math.inf, above=-math.inf):
@@ -133,6 +143,53 @@ def check_integer(name, value, low=1):
         raise ValueError(
             f"`{name}` must be an integer of at least {low}. Received: {name}={value!r}. "
             f"Choose such a number, or leave `{name}` at its default."
+        )
+    return int(value)
+
+
+def check_integers(name, value, length):
+    """Checks that an argument is a positive integer, or one for each of several axes.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        length: Number of axes.
+
+    Returns:
+        The value as an int, or as a tuple of ints.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    entries = value if isinstance(value, (list, tuple)) else [value] * length
+    whole = all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in entries)
+    if len(entries) != length or not whole or min(entries) < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer, or a list of {length} of them. "
+            f"Received: {name}={value!r}. Give one for each axis of space, or one for all."
+        )
+    return tuple(map(int, value)) if isinstance(value, (list, tuple)) else int(value)
+
+
+def check_groups(name, value, per_channel=True):
+    """Checks that an argument can be a number of groups, or a group's number of channels.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        per_channel: Whether -1, one group per channel, is allowed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        ValueError: If it is not an integer, or too small.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not (value >= 1 or (per_channel and value == -1)):
+        raise ValueError(
+            f"`{name}` must be a positive integer{' or -1' if per_channel else ''}. "
+            f"Received: {name}={value!r}. Use a divisor of the number of channels."
         )
     return int(value)
 

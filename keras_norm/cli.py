@@ -58,7 +58,7 @@ def options(
 
 @app.command("list")
 def list_layers() -> None:
-    """Show every layer: what its statistics run over, what leaves its output alone, its paper."""
+    """Show every layer: what its statistics run over, its defaults, its paper."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.markdown import Markdown
@@ -73,6 +73,23 @@ def list_layers() -> None:
     for *cells, paper in catalog.cells():
         table.add_row(*cells, Markdown(paper))
     Console().print(table)
+
+
+@app.command()
+def invariances(
+    layers: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LAYER]...", help="Names of `keras-norm list`; all if none."),
+    ] = None,
+) -> None:
+    """Measure which changes of weights and data leave a layer's output alone."""
+    from keras_norm import report
+    from keras_norm.catalog import catalog
+
+    if not layers:
+        typer.echo(report.invariance_table())
+    for row in [catalog[name] for name in layers or []]:
+        typer.echo(report.invariances(row.example(), row.input_shape))
 
 
 @app.command()

@@ -32,6 +32,12 @@ def norm(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def strategy():
+    """One for the process: TensorFlow numbers the collectives of each new strategy from 1 again."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """No test sees another's names, seeds or dtype policy."""

@@ -33,6 +33,9 @@ def cases(draw, row):
     if row.default("groups") is not None:
         divisors = [d for d in (1, 2, 3, 4, 6) if shape[axis] % d == 0]
         arguments["groups"] = draw(st.sampled_from([-1, *divisors]))
+    if "group_size" in row.arguments:
+        divisors = [d for d in (1, 2, 3, 4, 6) if shape[axis] % d == 0]
+        arguments["group_size"] = draw(st.sampled_from([*divisors, 64]))
     seed = draw(st.integers(0, 2**31))
     generator = np.random.default_rng(seed)
     with np.errstate(under="ignore"):

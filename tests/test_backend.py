@@ -17,9 +17,12 @@ EXAMPLES = {
     "reciprocal_sqrt": lambda dtype: (tf.constant([1e-3, 0.5, 2.0, 3e4], dtype),),
     "rounded": lambda dtype: (tf.constant([-3e4, -1.5, 0.0, 7.0], dtype),),
     "spread": lambda dtype: (tf.random.normal((3, 2, 1), dtype=dtype), 4),
+    "widely": lambda dtype: (tf.constant([[[2.0, 0.5], [0.5, 1.0]]], dtype), tf.linalg.inv),
+    "larger": lambda dtype: (tf.constant([1.0, 2.0, 3.0], dtype), tf.constant(2.0, dtype)),
     "replica_sum": lambda dtype: (tf.constant([1.0, 2.0], dtype),),
 }
 DECLINES = {"replica_sum"}  # outside of a strategy there is nothing to sum
+OF_JAX_ALONE = {"larger"}  # TensorFlow's own operation is what the definition says
 
 
 def overrides():
@@ -30,6 +33,7 @@ def overrides():
 def test_every_override_overrides_an_op_of_the_same_signature():
     assert set(overrides()) <= set(backend.OVERRIDABLE)
     assert set(EXAMPLES) == set(backend.OVERRIDABLE)
+    assert set(overrides()) == set(EXAMPLES) - OF_JAX_ALONE
     for name, function in overrides().items():
         ours = inspect.signature(function).parameters
         definition = inspect.signature(backend.OVERRIDABLE[name].portable).parameters
@@ -37,7 +41,7 @@ def test_every_override_overrides_an_op_of_the_same_signature():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - DECLINES))
+@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - DECLINES - OF_JAX_ALONE))
 def test_override_equals_definition(name, dtype):
     x, *rest = EXAMPLES[name](dtype)
     results = []

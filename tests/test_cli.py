@@ -39,7 +39,7 @@ def run(folder, monkeypatch):
 def test_help_names_every_command(run):
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("list", "export-saved-model", "export-litert", "verify"):
+    for command in ("list", "invariances", "export-saved-model", "export-litert", "verify"):
         assert command in result.output
 
 
@@ -63,6 +63,14 @@ def test_list_shows_every_cell(run, monkeypatch):
         for cell in cells:
             # A paper is a link: its name is shown, its address is behind it.
             assert re.sub(r"\[(.*)\]\(.*\)", r"\1", cell) in output
+
+
+def test_invariances_of_named_layers(run):
+    result = run("invariances", "rms", "BatchNormalization")
+    assert result.exit_code == 0
+    assert re.search(r"^RMSNormalization:.*\n  stays.*rescaling", result.output)
+    assert re.search(r"BatchNormalization:.*\n.*\n  stays.*weight scale", result.output)
+    assert run("invariances", "nothing").exit_code == 2
 
 
 def test_saved_model(run, folder):

@@ -20,12 +20,6 @@ SHAPE = (6, 3, 4, 6)
 SHARDS = {"even": (3, 3), "uneven": (5, 1), "one is empty": (6, 0)}
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    """One for the process: TensorFlow numbers the collectives of each new strategy from 1 again."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def mask_of(shape):
     mask = np.random.default_rng(3).random(shape[:-1]) > 0.4
     mask[-2:] = True  # so that the mask differs between the replicas

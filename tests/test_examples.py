@@ -44,7 +44,21 @@ def train_save_export(example, folder):
     assert float(size) > 100
 
 
-CHECKS = {"01_train_save_export": train_save_export}
+def style_transfer_adain(example, folder):
+    flags = ["--crops=16", "--epochs=1", "--max-error=1", "--max-distance=2"]
+    printed = run(example, *flags, f"--output={folder}")
+    check_figure(folder / "style_transfer.png")
+    rows = re.findall(r"│ \w+ +│ \w+ +│ ([\d.]+) +│ ([\d.]+) +│ ([\d.]+) +│ ([\d.]+) +│", printed)
+    assert len(rows) == 8
+    for strength, features, _, error in (map(float, row) for row in rows):
+        assert features == pytest.approx(1 - strength, abs=0.1)  # whatever the encoder has learned
+        assert 0 < error < 1
+
+
+CHECKS = {
+    "01_train_save_export": train_save_export,
+    "05_style_transfer_adain": style_transfer_adain,
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -38,6 +38,11 @@ def replica_sum(*tensors):
     return tuple(replica.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
 
 
+def widely(matrices, function):
+    """function(matrices) in float64: small matrices cost little, their condition may be large."""
+    return tf.cast(function(tf.cast(matrices, tf.float64)), matrices.dtype)
+
+
 def write_rows(variable, start, rows):
     """Assigns some rows in place: no other row is read or written.
 

@@ -1,11 +1,28 @@
 """Rows of the layers that normalize activations."""
 
 from keras_norm.catalog.row import INVARIANCES, Row
-from keras_norm.layers.batch import BatchNormalization, BatchRenormalization
+from keras_norm.layers.activations import (
+    DynamicTanh,
+    EvoNormB0,
+    EvoNormS0,
+    ThresholdedLinearUnit,
+)
+from keras_norm.layers.batch import (
+    BatchNormalization,
+    BatchRenormalization,
+    GhostBatchNormalization,
+    MeanOnlyBatchNormalization,
+)
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
-from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
+from keras_norm.layers.groups import (
+    FilterResponseNormalization,
+    GlobalResponseNormalization,
+    GroupNormalization,
+    InstanceNormalization,
+)
 from keras_norm.layers.mixtures import SwitchableNormalization
-from keras_norm.layers.pointwise import PixelNormalization
+from keras_norm.layers.pointwise import LocalResponseNormalization, PixelNormalization
+from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -17,7 +34,7 @@ ROWS: tuple[Row, ...] = (
         "[Ioffe and Szegedy 2015](https://arxiv.org/abs/1502.03167)",
         training_differs=True,
         folds=True,
-        invariances=frozenset({"weight scale", "shift"}),
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
     ),
     Row(
         BatchRenormalization,
@@ -31,13 +48,35 @@ ROWS: tuple[Row, ...] = (
         uncorrected={"rmax": 1.0, "dmax": 0.0},
     ),
     Row(
+        GhostBatchNormalization,
+        "ghost",
+        {"momentum": 0.8, "virtual_batch_size": 2},
+        (4, 3, 5, 6),
+        "B/G, H, W",
+        "[Hoffer et al. 2017](https://arxiv.org/abs/1705.08741)",
+        training_differs=True,
+        folds=True,
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
+    ),
+    Row(
+        MeanOnlyBatchNormalization,
+        "mean_only",
+        {"momentum": 0.8},
+        (4, 3, 5, 6),
+        "B, H, W (mean)",
+        "[Salimans and Kingma 2016](https://arxiv.org/abs/1602.07868)",
+        training_differs=True,
+        folds=True,
+        invariances=frozenset({"shift", "bias"}),
+    ),
+    Row(
         LayerNormalization,
         "layer",
         {},
         (4, 5, 6),
         "C",
         "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         RMSNormalization,
@@ -46,7 +85,7 @@ ROWS: tuple[Row, ...] = (
         (4, 5, 6),
         "C",
         "[Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
     Row(
         GroupNormalization,
@@ -55,7 +94,7 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "H, W, C/G",
         "[Wu and He 2018](https://arxiv.org/abs/1803.08494)",
-        invariances=frozenset({"data scale", "shift", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "shift", "batch"}),
     ),
     Row(
         InstanceNormalization,
@@ -67,6 +106,24 @@ ROWS: tuple[Row, ...] = (
         invariances=frozenset(INVARIANCES),
     ),
     Row(
+        FilterResponseNormalization,
+        "frn",
+        {},
+        (4, 3, 5, 6),
+        "H, W",
+        "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
+        invariances=frozenset({"rescaling", "weight scale", "data scale", "batch"}),
+    ),
+    Row(
+        GlobalResponseNormalization,
+        "grn",
+        {},
+        (4, 3, 5, 6),
+        "H, W, then C",
+        "[Woo et al. 2023](https://arxiv.org/abs/2301.00808)",
+        invariances=frozenset({"batch"}),
+    ),
+    Row(
         SwitchableNormalization,
         "switchable",
         {"momentum": 0.8},
@@ -74,7 +131,7 @@ ROWS: tuple[Row, ...] = (
         "H, W; C, H, W; B, H, W (mixed)",
         "[Luo et al. 2019](https://arxiv.org/abs/1806.10779)",
         training_differs=True,
-        invariances=frozenset({"shift"}),
+        invariances=frozenset({"rescaling", "shift"}),
     ),
     Row(
         PixelNormalization,
@@ -83,6 +140,76 @@ ROWS: tuple[Row, ...] = (
         (4, 3, 5, 6),
         "C",
         "[Karras et al. 2018](https://arxiv.org/abs/1710.10196)",
-        invariances=frozenset({"data scale", "batch"}),
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
+    ),
+    Row(
+        IterativeNormalization,
+        "iternorm",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2019](https://arxiv.org/abs/1904.03441)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
+    ),
+    Row(
+        DecorrelatedBatchNormalization,
+        "decorrelated",
+        {"momentum": 0.8, "group_size": 3},
+        (4, 3, 5, 6),
+        "B, H, W (covariance of C/G)",
+        "[Huang et al. 2018](https://arxiv.org/abs/1804.08450)",
+        training_differs=True,
+        invariances=frozenset({"shift"}),
+        amplifies=True,
+        tolerance=5e-6,  # whitening multiplies matrices of some condition
+    ),
+    Row(
+        LocalResponseNormalization,
+        "lrn",
+        {"bias": 1.5, "alpha": 0.3, "power": 0.5},
+        (4, 3, 5, 6),
+        "C (a window)",
+        "[Krizhevsky et al. 2012](https://papers.nips.cc/paper/"
+        "4824-imagenet-classification-with-deep-convolutional-neural-networks)",
+        invariances=frozenset({"batch"}),
+    ),
+    Row(
+        EvoNormB0,
+        "evonorm-b0",
+        {"momentum": 0.8},
+        (4, 3, 5, 6),
+        "B, H, W; H, W (the larger)",
+        "[Liu et al. 2020](https://arxiv.org/abs/2004.02967)",
+        training_differs=True,
+        invariances=frozenset({"rescaling", "weight scale"}),
+    ),
+    Row(
+        EvoNormS0,
+        "evonorm-s0",
+        {"groups": 3},
+        (4, 3, 5, 6),
+        "H, W, C/G",
+        "[Liu et al. 2020](https://arxiv.org/abs/2004.02967)",
+        invariances=frozenset({"batch"}),
+    ),
+    Row(
+        ThresholdedLinearUnit,
+        "tlu",
+        {},
+        (4, 3, 5, 6),
+        "–",
+        "[Singh and Krishnan 2019](https://arxiv.org/abs/1911.09737)",
+        invariances=frozenset({"batch"}),
+    ),
+    Row(
+        DynamicTanh,
+        "dynamic-tanh",
+        {},
+        (4, 5, 6),
+        "–",
+        "[Zhu et al. 2025](https://arxiv.org/abs/2503.10622)",
+        invariances=frozenset({"batch"}),
     ),
 )

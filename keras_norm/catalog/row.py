@@ -21,13 +21,15 @@ KINDS = MappingProxyType(
 
 INVARIANCES = MappingProxyType(
     {
-        "weight scale": "each channel times a positive factor of its own",
+        "rescaling": "all weights times one positive factor",
+        "weight scale": "the weights of each channel times a positive factor of their own",
         "data scale": "each sample times a positive factor of its own",
         "shift": "one constant added to every element",
+        "bias": "a constant added to each channel",
         "batch": "the other samples of the batch exchanged",
     }
 )
-"""What a change of the input may leave the training-mode output alone."""
+"""Changes of weights and data that may leave the training-mode output alone."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Row:
         folds: Whether inference is a fixed affine map per channel, which a convolution can absorb.
         invariances: Changes of the input, keys of `INVARIANCES`, that leave the output alone.
         tolerance: Largest error of a float32 output, over the output's size.
+        amplifies: Whether directions without data, and their rounding errors, are scaled by 1/√ε.
         runner: Arguments of the recurrent layer that runs the example of a cell.
         uncorrected: Arguments that switch off what the paper holds constant under differentiation.
     """
@@ -62,6 +65,7 @@ class Row:
     folds: bool = False
     invariances: frozenset[str] = field(default_factory=frozenset)
     tolerance: float = 2e-6
+    amplifies: bool = False
     runner: Mapping[str, Any] = field(default_factory=dict)
     uncorrected: Mapping[str, Any] = field(default_factory=dict)
 
@@ -107,7 +111,6 @@ class Catalog(tuple[Row, ...]):
         "layer",
         "statistics over",
         "training ≠ inference",
-        "output unchanged by",
         "ε",
         "momentum",
         "paper",
@@ -131,7 +134,6 @@ class Catalog(tuple[Row, ...]):
                 row.name,
                 row.statistics,
                 "yes" if row.training_differs else "no",
-                ", ".join(key for key in INVARIANCES if key in row.invariances) or "–",
                 "–" if epsilon is None else f"{epsilon:g}",
                 "–" if momentum is None else f"{momentum:g}",
                 row.paper,

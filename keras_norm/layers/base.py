@@ -7,8 +7,48 @@ from keras.backend import result_type, standardize_dtype
 from keras_norm.arguments import KeepsArguments, check_number
 from keras_norm.ops import Moments, axes, count, moments
 
+AFFINE = frozenset(
+    f"{weight}_{what}"
+    for weight in ("beta", "gamma")
+    for what in ("initializer", "regularizer", "constraint")
+) | {"center", "scale"}
+"""Names of the arguments about gamma and beta, for layers that have neither."""
 
-class BaseNormalization(KeepsArguments):
+
+class BaseWideArithmetic(KeepsArguments):
+    """Base of every layer whose arithmetic is float32 or wider under every dtype policy."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.autocast = False  # inputs come as they are: casting 7e4 to float16 first loses it
+
+    def cast_up(self, inputs):
+        """The input in the dtype of the statistics, float32 or wider."""
+        return ops.cast(inputs, self._statistics_dtype(inputs))
+
+    def compute_output_spec(self, inputs, **kwargs):
+        """Shape and compute dtype of the output; refuses here what the call would refuse."""
+        self._statistics_dtype(inputs)
+        return super().compute_output_spec(inputs, **kwargs)
+
+    def _statistics_dtype(self, inputs):
+        ragged = hasattr(inputs, "row_splits") or getattr(inputs, "ragged", False)
+        if ragged or hasattr(inputs, "dense_shape") or getattr(inputs, "sparse", False):
+            raise TypeError(
+                f"The input of layer {self.name!r} must be a dense tensor. Received: a "
+                f"{'ragged' if ragged else 'sparse'} {type(inputs).__name__}. Convert it first: "
+                "`ragged.to_tensor()` and a mask, or `tf.sparse.to_dense(sparse)`."
+            )
+        dtype = standardize_dtype(inputs.dtype)
+        if "float" not in dtype and "int" not in dtype:
+            raise TypeError(
+                f"The input of layer {self.name!r} must be of a floating or integer dtype. "
+                f"Received: dtype={dtype}. Convert it first, e.g. with `keras.ops.cast`."
+            )
+        return result_type(dtype if "float" in dtype else "float32", self.variable_dtype, "float32")
+
+
+class BaseNormalization(BaseWideArithmetic):
     """Base of every layer that normalizes activations.
 
     It owns `axis`, `epsilon`, gamma and beta, the dtype of the arithmetic, the shape of the mask,
@@ -61,16 +101,11 @@ class BaseNormalization(KeepsArguments):
         self.epsilon = check_number("epsilon", epsilon, above=0.0)
         self.center = center
         self.scale = scale
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.beta_regularizer = regularizers.get(beta_regularizer)
-        self.gamma_regularizer = regularizers.get(gamma_regularizer)
-        self.beta_constraint = constraints.get(beta_constraint)
-        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.keep_weight_arguments("beta", beta_initializer, beta_regularizer, beta_constraint)
+        self.keep_weight_arguments("gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.gamma = None
         self.beta = None
         self.supports_masking = True
-        self.autocast = False  # inputs come as they are: casting 7e4 to float16 first loses it
 
     def build(self, input_shape):
         """Creates gamma and beta; fixes the rank and the size of `axis`."""
@@ -89,8 +124,14 @@ class BaseNormalization(KeepsArguments):
             if wanted:
                 setattr(self, name, self.add_affine(name))
 
+    def keep_weight_arguments(self, name, initializer, regularizer, constraint):
+        """Keeps the arguments `<name>_initializer` and so on, which `add_affine` reads."""
+        setattr(self, f"{name}_initializer", initializers.get(initializer))
+        setattr(self, f"{name}_regularizer", regularizers.get(regularizer))
+        setattr(self, f"{name}_constraint", constraints.get(constraint))
+
     def add_affine(self, name):
-        """Creates the weight `gamma` or `beta`."""
+        """Creates a weight that spans `axis`, such as gamma, as its arguments say."""
         return self.add_feature_weight(
             name,
             getattr(self, f"{name}_initializer"),
@@ -112,10 +153,6 @@ class BaseNormalization(KeepsArguments):
         x = self.cast_up(inputs)
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
         return self.normalize_with(x, gamma, beta, training, mask)
-
-    def cast_up(self, inputs):
-        """The input in the dtype of the statistics, float32 or wider."""
-        return ops.cast(inputs, self._statistics_dtype(inputs))
 
     def normalize_with(self, x, gamma, beta, training=None, mask=None):
         """`call` with a gamma and a beta that someone else has made.
@@ -160,27 +197,6 @@ class BaseNormalization(KeepsArguments):
         shape = axes.broadcastable(self.axes_of(x), x.shape)
         return ops.reshape(ops.cast(weight, x.dtype), shape)
 
-    def _statistics_dtype(self, inputs):
-        ragged = hasattr(inputs, "row_splits") or getattr(inputs, "ragged", False)
-        if ragged or hasattr(inputs, "dense_shape") or getattr(inputs, "sparse", False):
-            raise TypeError(
-                f"The input of layer {self.name!r} must be a dense tensor. Received: a "
-                f"{'ragged' if ragged else 'sparse'} {type(inputs).__name__}. Convert it first: "
-                "`ragged.to_tensor()` and a mask, or `tf.sparse.to_dense(sparse)`."
-            )
-        dtype = standardize_dtype(inputs.dtype)
-        if "float" not in dtype and "int" not in dtype:
-            raise TypeError(
-                f"The input of layer {self.name!r} must be of a floating or integer dtype. "
-                f"Received: dtype={dtype}. Convert it first, e.g. with `keras.ops.cast`."
-            )
-        return result_type(dtype if "float" in dtype else "float32", self.variable_dtype, "float32")
-
-    def compute_output_spec(self, inputs, **kwargs):
-        """The input's shape in the compute dtype; refuses here what the call would refuse."""
-        self._statistics_dtype(inputs)
-        return super().compute_output_spec(inputs, **kwargs)
-
     def compute_output_shape(self, input_shape):
         """The input's shape."""
         return tuple(input_shape)
@@ -217,6 +233,9 @@ class BaseBatchNormalization(BaseNormalization):
             masks too. TensorFlow only.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
     """
+
+    moving_mean = None
+    moving_variance = None
 
     def __init__(
         self,
@@ -264,15 +283,26 @@ class BaseBatchNormalization(BaseNormalization):
         super().build(input_shape)
         if not self.keeps_moving_moments():
             return
-        for name in ("moving_mean", "moving_variance"):
-            initializer = getattr(self, f"{name}_initializer")
-            # Replicas of a strategy must not drift apart: each assignment is averaged over them.
-            weight = self.add_feature_weight(name, initializer, trainable=False, aggregation="mean")
-            setattr(self, name, weight)
+        for name, shape in self.moving_shapes().items():
+            setattr(self, name, self.add_moving(name, shape, getattr(self, f"{name}_initializer")))
         if self.momentum is None:
-            self.moving_count = self.add_feature_weight(
-                "moving_count", "zeros", trainable=False, aggregation="mean"
-            )
+            self.moving_count = self.add_moving("moving_count", self._feature_shape, "zeros")
+
+    def add_moving(self, name, shape, initializer):
+        """Creates a weight that training moves but does not train."""
+        # Replicas of a strategy must not drift apart: each assignment is averaged over them.
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            autocast=False,
+            trainable=False,
+            aggregation="mean",
+        )
+
+    def moving_shapes(self):
+        """Name and shape of each moving statistic; layers that keep others say so here."""
+        return {"moving_mean": self._feature_shape, "moving_variance": self._feature_shape}
 
     def keeps_moving_moments(self):
         """Whether the layer has moving moments at all."""
@@ -289,44 +319,54 @@ class BaseBatchNormalization(BaseNormalization):
 
     def moving_moments(self, x):
         """The moving moments in x's dtype, broadcasting to x."""
-        mean, variance = (
-            self.broadcast(self.moving_mean, x),
-            self.broadcast(self.moving_variance, x),
-        )
-        return Moments(mean, None, variance)
+        mean = self.broadcast(self.moving_mean, x)
+        return Moments(mean, None, self.broadcast(self.moving_variance, x))
 
     def update_moving_moments(self, batch, x, mask):
         """Lets the batch's moments into the moving ones, unless they are empty or not finite.
 
         Layers call it last, so that a call that fails leaves the weights as they were.
         """
+        statistics = {"moving_mean": batch.mean, "moving_variance": batch.variance}
+        kept = {name: self._flat(statistics[name]) for name in self.moving_shapes()}
+        self.update_moving(kept, x, mask)
+
+    def update_moving(self, new, x, mask):
+        """`update_moving_moments` for any statistics.
+
+        Args:
+            new: The batch's statistics by name, each in its weight's shape.
+            x: The input.
+            mask: Booleans that broadcast to x, or `None`.
+        """
         over = axes.others(self.axes_of(x), len(x.shape))
         number = self._flat(count(x, over, mask, self.synchronized))
-        old = [ops.cast(w, x.dtype) for w in (self.moving_mean, self.moving_variance)]
-        new = [self._flat(batch.mean), self._flat(batch.variance)]
-        finite = ops.all(ops.isfinite(new[0]) & ops.isfinite(new[1]))
-        valid = finite & (number > 0)
+        old = {name: ops.cast(getattr(self, name), x.dtype) for name in new}
+        valid = number > 0
+        for statistic in new.values():
+            valid = valid & ops.all(ops.isfinite(statistic))
         if self.momentum is None:
             seen = ops.cast(self.moving_count, x.dtype)
             rate = number / ops.maximum(seen + number, 1.0)
             self.moving_count.assign(ops.where(valid, seen + number, seen))
         else:
             rate = 1.0 - self.momentum
-        mean, variance = self.move(old[0], old[1], new[0], new[1], rate)
-        self.moving_mean.assign(ops.where(valid, mean, old[0]))
-        self.moving_variance.assign(ops.where(valid, variance, old[1]))
+        for name, moved in self.move(old, new, rate).items():
+            getattr(self, name).assign(ops.where(valid, moved, old[name]))
 
-    def move(self, moving_mean, moving_variance, mean, variance, rate):
-        """Moving moments after a batch that enters them with weight `rate`."""
-        distance = mean - moving_mean
-        between = rate * (1.0 - rate) * ops.square(distance) if self.momentum is None else 0.0
-        moved = moving_variance + rate * (variance - moving_variance) + between
-        return moving_mean + rate * distance, moved
+    def move(self, old, new, rate):
+        """Moving statistics, by name, after a batch that enters them with weight `rate`."""
+        moved = {name: old[name] + rate * (new[name] - old[name]) for name in old}
+        if self.momentum is None and {"moving_mean", "moving_variance"} <= old.keys():
+            distance = new["moving_mean"] - old["moving_mean"]
+            between = rate * (1.0 - rate) * distance * distance
+            moved["moving_variance"] = moved["moving_variance"] + between
+        return moved
 
     def reset_moving_moments(self):
-        """Sets the moving moments back to their initial values."""
-        self.moving_mean.assign(self.moving_mean_initializer(self._feature_shape))
-        self.moving_variance.assign(self.moving_variance_initializer(self._feature_shape))
+        """Sets the moving statistics back to their initial values."""
+        for name, shape in self.moving_shapes().items():
+            getattr(self, name).assign(getattr(self, f"{name}_initializer")(shape))
         if self.momentum is None:
             self.moving_count.assign(ops.zeros_like(self.moving_count))
 

@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from keras_norm.arguments import check_number, register
+from keras_norm.arguments import check_integer, check_number, register
 from keras_norm.layers.base import BaseBatchNormalization
-from keras_norm.ops import normalize
+from keras_norm.ops import affine, axes, centre, location, mean, merge, moments, normalize
 
 
 @register
@@ -32,10 +32,9 @@ class BatchNormalization(BaseBatchNormalization):
         epsilon: Positive float added to the variance under the root.
         center: If `True`, add `beta`.
         scale: If `True`, multiply by `gamma`.
-        beta_initializer, gamma_initializer: Initializers of `beta` and `gamma`.
+        beta_initializer, beta_regularizer, beta_constraint: What `beta` starts at and must obey.
+        gamma_initializer, gamma_regularizer, gamma_constraint: Likewise for `gamma`.
         moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
-        beta_regularizer, gamma_regularizer: Regularizers of `beta` and `gamma`.
-        beta_constraint, gamma_constraint: Constraints of `beta` and `gamma`.
         synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
             masks too. TensorFlow only.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
@@ -120,10 +119,9 @@ class BatchRenormalization(BaseBatchNormalization):
         epsilon: Positive float added to the variance under the root.
         center: If `True`, add `beta`.
         scale: If `True`, multiply by `gamma`.
-        beta_initializer, gamma_initializer: Initializers of `beta` and `gamma`.
+        beta_initializer, beta_regularizer, beta_constraint: What `beta` starts at and must obey.
+        gamma_initializer, gamma_regularizer, gamma_constraint: Likewise for `gamma`.
         moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
-        beta_regularizer, gamma_regularizer: Regularizers of `beta` and `gamma`.
-        beta_constraint, gamma_constraint: Constraints of `beta` and `gamma`.
         synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
             masks too. TensorFlow only.
         rmax: Upper limit of r at the end of its ramp, at least 1.
@@ -222,20 +220,170 @@ class BatchRenormalization(BaseBatchNormalization):
         distance = (batch.shift - moving.shift) + batch.residual
         d = ops.clip(distance / deviation, -dmax, dmax)
         r, d = ops.stop_gradient(r), ops.stop_gradient(d)
-        corrected_beta = d if gamma is None else d * gamma
-        corrected_beta = corrected_beta if beta is None else corrected_beta + beta
-        corrected_gamma = r if gamma is None else r * gamma
-        y = normalize(x, batch, corrected_gamma, corrected_beta, self.epsilon)
+        y = normalize(x, batch, affine(r, gamma, None), affine(d, gamma, beta), self.epsilon)
         self.update_moving_moments(batch, x, mask)
         self.step.assign(self.step + 1)
         return y
 
-    def move(self, moving_mean, moving_variance, mean, variance, rate):
-        moving_deviation = ops.sqrt(moving_variance + self.epsilon)
-        deviation = ops.sqrt(variance + self.epsilon)
-        moved = moving_deviation + rate * (deviation - moving_deviation)
-        moved_variance = ops.maximum(ops.square(moved) - self.epsilon, 0.0)
-        return moving_mean + rate * (mean - moving_mean), moved_variance
+    def move(self, old, new, rate):
+        moving, batch = (
+            ops.sqrt(statistics["moving_variance"] + self.epsilon) for statistics in (old, new)
+        )
+        moved = moving + rate * (batch - moving)
+        variance = ops.maximum(moved * moved - self.epsilon, 0.0)
+        return {**super().move(old, new, rate), "moving_variance": variance}
+
+
+@register
+class GhostBatchNormalization(BaseBatchNormalization):
+    """Normalizes each channel with the moments of small parts of the batch.
+
+        y = gamma · (x - mean_ghost) / √(variance_ghost + ε) + beta
+
+    In training the batch is cut into ghost batches of neighbouring samples: as few as can be, of at
+    most `virtual_batch_size` samples, none larger than another by more than one sample. Inference,
+    weights and moving moments, those of whole batches, are `BatchNormalization`'s.
+
+    Statistics over the samples of a ghost batch and all of H, W, T; gamma and beta per channel.
+
+    Use it where large batches generalize worse than small ones: noisy moments regularize. Where
+    small batches do harm, use `GroupNormalization`.
+
+    Args:
+        axis: Integer or list of integers, the axes that gamma and beta span: -1 for channels last,
+            1 for channels first.
+        momentum: Share of the moving moments that a batch leaves as it is, from 0 to 1. `None` is
+            the plain average of all batches since `reset_moving_moments()`.
+        epsilon: Positive float added to the variance under the root.
+        center: If `True`, add `beta`.
+        scale: If `True`, multiply by `gamma`.
+        beta_initializer, beta_regularizer, beta_constraint: What `beta` starts at and must obey.
+        gamma_initializer, gamma_regularizer, gamma_constraint: Likewise for `gamma`.
+        moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
+        virtual_batch_size: Largest number of samples of a ghost batch.
+        **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
+
+    Call arguments:
+        inputs: Floating or integer tensor of rank 2 or higher.
+        training: Whether to use moments of ghost batches, and record those of the batch.
+        mask: Booleans of the input's shape without `axis`; elements with `False` do not count.
+
+    Input shape:
+        [B, ..., C], or with `axis=1` [B, C, ...]; every size but C may be unknown.
+
+    Output shape:
+        The input's.
+
+    Weights:
+        gamma [C], beta [C], trainable; moving_mean [C], moving_variance [C], not trainable.
+        With `momentum=None` also moving_count [C], not trainable.
+
+    Raises:
+        ValueError: If an argument's value, the input's shape or the mask's shape does not fit.
+        TypeError: If `axis` or the input is of the wrong type.
+
+    Example:
+
+    >>> layer = GhostBatchNormalization(virtual_batch_size=32)
+    >>> layer(np.ones((80, 4, 4, 3), "float32"), training=True).shape  # 27 + 27 + 26 samples
+    TensorShape([80, 4, 4, 3])
+
+    Reference:
+        [Hoffer et al., 2017](https://arxiv.org/abs/1705.08741). Deviation: there one ghost after
+        another enters the moving moments, here the whole batch, spread between ghosts included.
+    """
+
+    without = frozenset({"synchronized"})
+
+    def __init__(self, *args, virtual_batch_size=128, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size)
+
+    def normalize(self, x, gamma, beta, training, mask):
+        if not self.uses_batch(training):
+            return normalize(x, self.moving_moments(x), gamma, beta, self.epsilon)
+        space = axes.others((0, *self.axes_of(x)), len(x.shape))
+        samples = moments(x, space, mask=mask)
+        weights = None if mask is None else mean(ops.cast(mask, x.dtype), space)
+        ghosts = merge(samples, (), weights=weights, run=self.virtual_batch_size)
+        y = normalize(x, ghosts, gamma, beta, self.epsilon)
+        self.update_moving_moments(merge(samples, (0,), weights=weights), x, mask)
+        return y
+
+
+@register
+class MeanOnlyBatchNormalization(BaseBatchNormalization):
+    """Subtracts the mean of the batch from each channel.
+
+        y = x - mean + beta
+
+    In inference the mean is a moving average. Statistics over B and all of H, W, T; beta per
+    channel. There is no variance, no ε and no gamma.
+
+    Use it after a layer with normalized weights, which set the scale without the batch's noise.
+    After any other layer use `BatchNormalization`.
+
+    Args:
+        axis: Integer or list of integers, the axes that beta spans: -1 for channels last, 1 for
+            channels first.
+        momentum: Share of the moving mean that a batch leaves as it is, from 0 to 1. `None` is the
+            plain average of all batches since `reset_moving_moments()`.
+        center: If `True`, add `beta`.
+        beta_initializer, beta_regularizer, beta_constraint: What `beta` starts at and must obey.
+        moving_mean_initializer: Initializer of the moving mean.
+        synchronized: If `True`, the mean runs over all replicas of a `tf.distribute` strategy, with
+            masks too. TensorFlow only.
+        **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
+
+    Call arguments:
+        inputs: Floating or integer tensor of rank 2 or higher.
+        training: Whether to use and record the mean of the batch.
+        mask: Booleans of the input's shape without `axis`; elements with `False` do not count.
+
+    Input shape:
+        [B, ..., C], or with `axis=1` [B, C, ...]; every size but C may be unknown.
+
+    Output shape:
+        The input's.
+
+    Weights:
+        beta [C], trainable; moving_mean [C], not trainable. With `momentum=None` also moving_count
+        [C], not trainable.
+
+    Raises:
+        ValueError: If an argument's value, the input's shape or the mask's shape does not fit.
+        TypeError: If `axis` or the input is of the wrong type.
+
+    Example:
+
+    >>> MeanOnlyBatchNormalization()(np.array([[1.0], [3.0]]), training=True).numpy().tolist()
+    [[-1.0], [1.0]]
+
+    Reference:
+        [Salimans and Kingma, 2016](https://arxiv.org/abs/1602.07868). Deviation: none.
+    """
+
+    without = frozenset({"epsilon", "scale", "moving_variance_initializer"}) | {
+        f"gamma_{what}" for what in ("initializer", "regularizer", "constraint")
+    }
+
+    def __init__(self, axis=-1, momentum=0.9, center=True, **kwargs):
+        super().__init__(axis, momentum, center=center, scale=False, **kwargs)
+
+    def normalize(self, x, gamma, beta, training, mask):
+        if not self.uses_batch(training):
+            return centre(x, self.moving_moments(x), beta)
+        batch = self.batch_moments(x, mask)
+        y = centre(x, batch, beta)
+        self.update_moving_moments(batch, x, mask)
+        return y
+
+    def moving_shapes(self):
+        return {"moving_mean": self._feature_shape}
+
+    def batch_moments(self, x, mask):
+        over = axes.others(self.axes_of(x), len(x.shape))
+        return location(x, over, mask=mask, synchronized=self.synchronized)
 
 
 def _check_ramp(name, ramp):

@@ -146,7 +146,7 @@ class RMSNormalization(BaseNormalization):
         )
 
     def normalize(self, x, gamma, beta, training, mask):
-        if gamma is not None and self.zero_centered_gamma:
+        if self.gamma is not None and self.zero_centered_gamma:  # one that is handed in is whole
             gamma = gamma + 1.0
         over = self.axes_of(x)
         square = mean_square(x, over, axes.varying(mask, over))

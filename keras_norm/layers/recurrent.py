@@ -186,8 +186,8 @@ class LayerNormGRUCell(BaseGatedCell):
     It is Keras's GRU with `reset_after=True`, the form that lets U be applied, and normalized, at
     once. Statistics over both gates together, and over the candidate, per sample and step; gamma
     and bias per unit and gate. The bias has a row for x W and a row for h U, as in Keras, and is
-    what beta is elsewhere. h is the y of the step before. Training and inference are the same. A cell for
-    `keras.layers.RNN`, which brings masks, `stateful`, `unroll` and `Bidirectional`.
+    what beta is elsewhere. h is the y of the step before. Training and inference are the same. A
+    cell for `keras.layers.RNN`, which brings masks, `stateful`, `unroll` and `Bidirectional`.
 
     Use it where `LayerNormLSTMCell` is too large: it has three gates for four, and one state for
     two. For speed alone `keras.layers.GRU` has a kernel on GPUs that no norm fits into.

@@ -1,16 +1,38 @@
 """Pure functions on tensors: no weights, no layers, every one written with `keras.ops`."""
 
-from keras_norm.ops import axes
-from keras_norm.ops.moments import Moments, blend, count, mean, mean_square, merge, moments
-from keras_norm.ops.normalize import affine, normalize, normalize_by_root
+from keras_norm.ops import axes, whitening
+from keras_norm.ops.columns import columns, product, uncolumns
+from keras_norm.ops.cosine import Window, cosine, cosine_windows
+from keras_norm.ops.elements import larger, window_sum
+from keras_norm.ops.moments import (
+    Moments,
+    blend,
+    count,
+    length,
+    location,
+    mean,
+    mean_square,
+    merge,
+    moments,
+)
+from keras_norm.ops.normalize import affine, centre, normalize, normalize_by_root
+from keras_norm.ops.resize import resize_nearest
 from keras_norm.ops.steps import loop_of, write_rows
 
 __all__ = [
     "Moments",
+    "Window",
     "affine",
     "axes",
     "blend",
+    "centre",
+    "columns",
+    "cosine",
+    "cosine_windows",
     "count",
+    "larger",
+    "length",
+    "location",
     "loop_of",
     "mean",
     "mean_square",
@@ -18,5 +40,10 @@ __all__ = [
     "moments",
     "normalize",
     "normalize_by_root",
+    "product",
+    "resize_nearest",
+    "uncolumns",
+    "whitening",
+    "window_sum",
     "write_rows",
 ]

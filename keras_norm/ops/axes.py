@@ -99,6 +99,40 @@ def sizes(axes: Sequence[int], shape: Shape, axis: Any) -> tuple[int, ...]:
     return result
 
 
+def joined(axes: Sequence[int], shape: Shape, size: int) -> tuple[int | None, ...]:
+    """A shape with one axis of some size in the place of the first of `axes`, the others gone."""
+    rest = [shape[a] for a in others(axes, len(shape))]
+    return (*rest[: axes[0]], size, *rest[axes[0] :])
+
+
+def split(axes: Sequence[int], shape: Shape, sizes: Shape) -> tuple[int | None, ...]:
+    """Undoes `joined`: `sizes` on `axes` of the result, in the place of one axis."""
+    rest, given = iter([*shape[: axes[0]], *shape[axes[0] + 1 :]]), iter(sizes)
+    return tuple(next(given if a in axes else rest) for a in range(len(shape) - 1 + len(axes)))
+
+
+def check_divisor(name: str, value: int, channels: int, axis: Any, shape: Shape) -> None:
+    """Checks that groups, or the size of a group, divide the channels.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+        channels: Number of channels.
+        axis: The user's `axis`, for the error's text.
+        shape: Shape of the input, for the error's text.
+
+    Raises:
+        ValueError: If `channels` is no multiple of `value`.
+    """
+    if channels % value:
+        divisors = [d for d in range(1, channels + 1) if channels % d == 0]
+        raise ValueError(
+            f"`{name}` must divide the number of channels. Received: {name}={value} "
+            f"({channels} channels on axis {axis}, input shape {tuple(shape)}). "
+            f"Use one of {', '.join(map(str, divisors))}."
+        )
+
+
 def broadcastable(axes: Sequence[int], shape: Shape) -> tuple[int, ...]:
     """The shape of a weight that spans `axes`, filled up with ones to the input's rank."""
     return tuple(size if a in axes else 1 for a, size in enumerate(shape))  # type: ignore[misc]

@@ -5,6 +5,7 @@ reduced one axis at a time: with TensorFlow on a CPU that is as fast as reducing
 sums of 10⁵ numbers keep three more digits.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ class Moments(NamedTuple):
     Attributes:
         shift: A constant near the mean; no gradient runs through it.
         residual: What is left of the mean, or `None` where `shift` is the mean itself.
-        variance: Mean square distance from the mean.
+        variance: Mean square distance from the mean; `None` where the mean alone is wanted.
     """
 
     shift: Any
@@ -88,6 +89,29 @@ def _over_groups(table: Any, axis: int, groups: int) -> Any:
     return ops.reshape(spread(means, size), (-1, *shape[1:]))
 
 
+def _over_runs(table: Any, longest: int) -> Any:
+    """Averages a table [B, ...] over runs of neighbouring samples; the shape stays.
+
+    The batch is cut into as few runs of at most `longest` samples as it can be, the longer ones
+    first, none longer than another by more than one sample. Runs are summed as segments: a product
+    with a matrix of zeros and ones would carry a NaN into every run.
+    """
+    size = ops.shape(table)[0]
+    number = _at_least_one((size + longest - 1) // longest)
+    base, longer = size // number, size % number
+    index = ops.arange(size, dtype="int32")
+    # In the first `longer` runs, of base + 1 samples, the left side is the larger one.
+    run = ops.maximum(index // (base + 1), (index - longer) // _at_least_one(base))
+    samples = base + ops.cast(ops.arange(number, dtype="int32") < longer, "int32")
+    samples = ops.reshape(ops.cast(samples, table.dtype), (-1, *(1,) * (len(table.shape) - 1)))
+    return ops.take(ops.segment_sum(table, run, number) / samples, run, axis=0)
+
+
+def _at_least_one(number: Any) -> Any:
+    """max(number, 1); a Python integer stays one, as the sizes of compiled graphs must."""
+    return max(number, 1) if isinstance(number, int) else ops.maximum(number, 1)
+
+
 def _averager(
     x: Any,
     axes: Sequence[int],
@@ -95,6 +119,7 @@ def _averager(
     group_axis: int | None = None,
     groups: int = 1,
     synchronized: bool = False,
+    run: int | None = None,
 ) -> tuple[Callable[..., list], Any]:
     """The averaging that all moments of `x` share.
 
@@ -105,6 +130,7 @@ def _averager(
         group_axis: Axis whose neighbouring entries are averaged in groups, or `None`.
         groups: Number of groups along `group_axis`.
         synchronized: Whether to average over all replicas.
+        run: Longest run of neighbouring samples that are averaged, or `None`.
 
     Returns:
         A function from tensors of x's shape to their averages, and the weight that each average
@@ -113,6 +139,8 @@ def _averager(
 
     def local(values: Any) -> Any:
         table = mean(values, axes)
+        if run is not None:
+            return _over_runs(table, run)
         if group_axis is None or table.shape[group_axis] == 1:
             return table
         return _over_groups(table, group_axis, groups)
@@ -201,6 +229,26 @@ def moments(
     return Moments(shift, residual, variance)
 
 
+def location(
+    x: Any, axes: Sequence[int], *, mask: Any = None, synchronized: bool = False
+) -> Moments:
+    """The mean alone, as exact as `moments` has it.
+
+    Args:
+        x: A tensor of float32 or wider.
+        axes: Axes that are reduced.
+        mask: Booleans that broadcast to x; only elements with `True` count.
+        synchronized: Whether the mean runs over all replicas of a `tf.distribute` strategy.
+
+    Returns:
+        Moments that broadcast to x, the variance `None`. The mean of an empty set is 0.
+    """
+    average, _ = _averager(x, axes, mask, synchronized=synchronized)
+    shift = rounded(ops.stop_gradient(average(x)[0]))
+    (residual,) = average(x - shift)
+    return Moments(shift, residual, None)
+
+
 def mean_square(x: Any, axes: Sequence[int], mask: Any = None) -> Any:
     """Mean of x² over `axes`; 1 over an empty set.
 
@@ -217,8 +265,39 @@ def mean_square(x: Any, axes: Sequence[int], mask: Any = None) -> Any:
     return square if total is None else ops.where(total > 0, square, ops.ones_like(square))
 
 
+def length(x: Any, axes: Sequence[int], mask: Any = None) -> tuple[Any, float]:
+    """√Σx² over `axes`, as a table times a number.
+
+    The table is the root of a mean wherever a size is known, so that the sum does not overflow. Its
+    gradient is 0 where x is 0.
+
+    Args:
+        x: A tensor of float32 or wider.
+        axes: Axes that are reduced.
+        mask: Booleans that broadcast to x; only elements with `True` count.
+
+    Returns:
+        A tensor of x's rank that broadcasts to it, and its unit: table · unit is the length.
+    """
+    known = [a for a in axes if x.shape[a] is not None]
+    square = x * x
+    square = square if mask is None else ops.where(mask, square, 0.0)
+    square = mean(square, known)
+    for axis in axes:
+        if axis not in known:
+            square = ops.sum(square, axis=axis, keepdims=True)
+    positive = square > 0
+    root = ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)
+    return root, math.sqrt(math.prod(x.shape[a] for a in known))
+
+
 def merge(
-    parts: Moments, axes: Sequence[int], *, weights: Any = None, synchronized: bool = False
+    parts: Moments,
+    axes: Sequence[int],
+    *,
+    weights: Any = None,
+    synchronized: bool = False,
+    run: int | None = None,
 ) -> Moments:
     """Moments of unions of slices from the slices' own (the law of total variance).
 
@@ -227,11 +306,14 @@ def merge(
         axes: Axes of that table to join.
         weights: Share of each slice that counts, where slices are masked.
         synchronized: Whether to join the slices of all replicas.
+        run: Longest run of neighbouring samples to join, or `None`. The batch is cut into as few
+            runs as it can be, of sizes that differ by one at most.
 
     Returns:
-        Moments with `axes` at size 1. Over an empty set they are mean 0 and variance 1.
+        Moments with `axes` at size 1; of runs, those of its run for each sample. Over an empty set
+        they are mean 0 and variance 1.
     """
-    average, total = _averager(parts.variance, axes, weights, synchronized=synchronized)
+    average, total = _averager(parts.variance, axes, weights, synchronized=synchronized, run=run)
     shift = rounded(ops.stop_gradient(average(parts.shift)[0]))
     distance = (parts.shift - shift) + parts.residual
     (residual,) = average(distance)

@@ -51,7 +51,26 @@ def normalize(x: Any, moments: Moments, gamma: Any, beta: Any, epsilon: float) -
     return affine(y, None if joined else gamma, beta)
 
 
-def normalize_by_root(x: Any, mean_square: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+def centre(x: Any, moments: Moments, beta: Any) -> Any:
+    """x - mean + beta.
+
+    Args:
+        x: The input.
+        moments: Mean that broadcasts to x; the variance is not used.
+        beta: Offset that broadcasts to x, or `None`.
+
+    Returns:
+        A tensor of x's shape.
+    """
+    y, residual = x - moments.shift, moments.residual
+    if residual is None:
+        return affine(y, None, beta)
+    if beta is not None and _is_small(x, residual, beta):
+        return y + (beta - residual)
+    return affine(y - residual, None, beta)
+
+
+def normalize_by_root(x: Any, mean_square: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
     """x / √(mean_square + ε) · gamma + beta.
 
     Args:
@@ -59,7 +78,7 @@ def normalize_by_root(x: Any, mean_square: Any, gamma: Any, beta: Any, epsilon: 
         mean_square: Mean of x², broadcasting to x.
         gamma: Factor that broadcasts to x, or `None`.
         beta: Offset that broadcasts to x, or `None`.
-        epsilon: Added to the mean square.
+        epsilon: Added to the mean square; a float or a scalar tensor.
 
     Returns:
         A tensor of x's shape.

@@ -141,7 +141,8 @@ def forward(layer, mode, training):
     """The layer as a function of tensors."""
 
     def call(x, mask=None):
-        return layer(x, training=training, mask=mask)
+        # Keras's own layers take no mask, mostly; nor do ours that have no use for one.
+        return layer(x, training=training, **({} if mask is None else {"mask": mask}))
 
     run = compiled(call, mode)
     return lambda x, mask=None: run(
@@ -156,7 +157,6 @@ def backward(layer, mode, training):
     def step(x, dy, mask=None):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            # Keras's own layers take no mask, mostly.
             y = layer(x, training=training, **({} if mask is None else {"mask": mask}))
             loss = tf.reduce_sum(tf.cast(y, dy.dtype) * dy)
         return y, *tape.gradient(loss, [x, *(w.value for w in trainable)])
@@ -178,7 +178,10 @@ def dense(gradient):
 
 
 def differences(function, x, step):
-    """Central differences of a scalar function at every element of x, in float64."""
+    """Central differences of the sum of a function's values, at every element of x, in float64.
+
+    The values are subtracted one by one: among sums of large ones a small change would be lost.
+    """
     x = np.array(x, "float64")
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
@@ -188,24 +191,24 @@ def differences(function, x, step):
         x[index] = value - step
         below = function(x)
         x[index] = value
-        gradient[index] = (above - below) / ((value + step) - (value - step))
+        gradient[index] = (above - below).sum() / ((value + step) - (value - step))
     return gradient
 
 
-def oracle_gradients(row, layer, x, dy, settings, training, step=1e-5, mask=None):
+def oracle_gradients(row, layer, x, dy, settings, training, step=1e-5, mask=None, weight_step=1e-5):
     """dx and the gradient of each trainable weight, by differences of the oracle."""
     weights = weights_of(layer)
-    _, _, held = oracle(row, x, weights, settings, training, mask)
+    y, _, held = oracle(row, x, weights, settings, training, mask)
 
     def loss_of_x(value, place=None):
         given = value if place is None else [*x[:place], value, *x[place + 1 :]]
         y, _, _ = oracle(row, given, weights, settings, training, mask, held)
-        return (y * dy).sum()
+        return y * dy
 
     def loss_of(name):
         def loss(value):
             y, _, _ = oracle(row, x, {**weights, name: value}, settings, training, mask, held)
-            return (y * dy).sum()
+            return y * dy
 
         return loss
 
@@ -217,7 +220,9 @@ def oracle_gradients(row, layer, x, dy, settings, training, step=1e-5, mask=None
     else:
         dx = differences(loss_of_x, x, step)
     names = [w.name for w in layer.trainable_weights]
-    return dx, {name: differences(loss_of(name), weights[name], 1e-5) for name in names}
+    # A large output rounds a small change of a weight away; it is linear in gamma and beta.
+    by = weight_step * max(1.0, np.abs(y).max(initial=0.0) / 100.0)
+    return dx, {name: differences(loss_of(name), weights[name], by) for name in names}
 
 
 def assert_close(actual, expected, bound, size=0.0):

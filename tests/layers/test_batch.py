@@ -1,4 +1,6 @@
-"""What is peculiar to batch normalization and batch renormalization."""
+"""What is peculiar to batch normalization, batch renormalization, ghosts and means alone."""
+
+import inspect
 
 import keras
 import numpy as np
@@ -171,3 +173,173 @@ def test_limits_of_the_wrong_order(arguments, text):
     with pytest.raises(ValueError) as error:
         keras_norm.BatchRenormalization(**arguments)
     assert text in str(error.value)
+
+
+GHOSTS = {
+    (6, 3): (3, 3),
+    (7, 3): (3, 2, 2),
+    (4, 3): (2, 2),
+    (9, 4): (3, 3, 3),
+    (5, 1): (1, 1, 1, 1, 1),
+    (33, 32): (17, 16),
+    (3, 8): (3,),
+    (1, 2): (1,),
+}
+
+
+@pytest.mark.parametrize(("batch", "virtual"), GHOSTS)
+@pytest.mark.parametrize("space", [(), (4, 5)], ids=["rank 2", "rank 4"])
+def test_each_ghost_is_a_batch_of_its_own(batch, virtual, space):
+    x = data((batch, *space, 3)) + 1e3
+    layer = keras_norm.GhostBatchNormalization(virtual_batch_size=virtual)
+    layer.build(x.shape)
+    randomize(layer)
+    plain = keras_norm.BatchNormalization()
+    plain.build(x.shape)
+    expected, first = [], 0
+    for size in GHOSTS[batch, virtual]:
+        plain.set_weights(layer.get_weights())
+        expected.append(plain(x[first : first + size], training=True).numpy())
+        first += size
+    assert_close(layer(x, training=True), np.concatenate(expected), 2e-5)
+
+
+def test_ghosts_are_plain_in_weights_inference_and_moving_moments():
+    """Files, folding and recalibration serve both; inference takes any number of samples."""
+    arguments = {"momentum": 0.8, "epsilon": 0.01}
+    plain = keras_norm.BatchNormalization(**arguments)
+    ghost = keras_norm.GhostBatchNormalization(**arguments, virtual_batch_size=4)
+    for layer in (plain, ghost):
+        layer.build(SHAPE)
+        randomize(layer)
+    assert list(weights_of(ghost)) == list(weights_of(plain))
+    for seed, size in enumerate((8, 7, 3, 1)):
+        x = data((size, *SHAPE[1:]), seed)
+        mask = np.random.default_rng(seed).random(x.shape[:-1]) > 0.3
+        for layer in (plain, ghost):
+            layer(x, training=True, mask=mask)
+    for name, value in weights_of(plain).items():
+        assert_close(weights_of(ghost)[name], value, 1e-6)
+    ghost.set_weights(plain.get_weights())
+    for size in (1, 2, 5, 9):
+        x = data((size, *SHAPE[1:]))
+        np.testing.assert_array_equal(ghost(x), plain(x))
+
+
+def test_the_moving_variance_is_what_inference_meets():
+    """Ghosts of 2 samples hold half of the variance; the other half lies between them."""
+    layer = keras_norm.GhostBatchNormalization(momentum=None, virtual_batch_size=2)
+    x = np.random.default_rng(0).normal(size=(4000, 3)).astype("float32") * 3.0
+    trained = layer(x, training=True).numpy()
+    assert_close(layer.moving_variance, x.var(0), 1e-5)
+    assert layer(x, training=False).numpy().std() == pytest.approx(trained.std(), rel=0.02)
+
+
+@pytest.mark.parametrize("compile_", [False, True], ids=["graph", "xla"])
+def test_batches_of_any_size_in_one_graph(compile_):
+    """Keras 2 wanted the virtual batch size to divide the batch, in inference too."""
+    layer, traces = keras_norm.GhostBatchNormalization(virtual_batch_size=4), []
+    layer.build((None, 5, 3))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 5, 3))], jit_compile=compile_)
+    def call(x):
+        traces.append(1)
+        return layer(x, training=True), layer(x, training=False)
+
+    for size in (4, 6, 3, 0, 1):
+        x = data((size, 5, 3))
+        expected = keras_norm.GhostBatchNormalization(virtual_batch_size=4)(x, training=True)
+        trained, inferred = call(x)
+        assert_close(trained, expected, 2e-6)
+        assert inferred.shape == x.shape
+    assert len(traces) == 1
+
+
+def test_a_nan_stays_within_its_ghost():
+    layer, x = keras_norm.GhostBatchNormalization(virtual_batch_size=2), data(SHAPE)
+    clean = layer(x, training=True).numpy()
+    x[3, 0, 0, 1] = np.nan
+    poisoned = layer(x, training=True).numpy()
+    assert np.isnan(poisoned[2:4, ..., 1]).all()
+    poisoned[2:4], clean[2:4] = 0.0, 0.0
+    np.testing.assert_array_equal(poisoned, clean)
+
+
+def test_a_ghost_that_is_masked_as_a_whole():
+    layer, x = keras_norm.GhostBatchNormalization(virtual_batch_size=2), data((6, 5, 3))
+    mask = np.random.default_rng(0).random((6, 5)) > 0.3
+    mask[2:4] = False
+    y = layer(x, training=True, mask=mask).numpy()
+    assert np.isfinite(y).all()
+    kept = np.array([0, 1, 4, 5])
+    again = keras_norm.GhostBatchNormalization(virtual_batch_size=2)
+    assert_close(again(x[kept], training=True, mask=mask[kept]), y[kept], 2e-6)
+    assert_close(again.moving_variance, layer.moving_variance.numpy(), 2e-6)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "2", None, True])
+def test_virtual_batch_sizes_that_are_none(value):
+    with pytest.raises(ValueError, match=r"`virtual_batch_size` must be an integer of at least 1"):
+        keras_norm.GhostBatchNormalization(virtual_batch_size=value)
+
+
+def test_ghosts_are_local():
+    with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
+        keras_norm.GhostBatchNormalization(synchronized=True)
+
+
+def test_mean_only_is_batch_norm_of_unit_variance():
+    x = data(SHAPE)
+    x = x / x.std((0, 1, 2))
+    layer = keras_norm.MeanOnlyBatchNormalization(beta_initializer="ones")
+    plain = keras_norm.BatchNormalization(
+        epsilon=1e-12, momentum=0.9, beta_initializer="ones", scale=False
+    )
+    for _ in range(3):
+        assert_close(layer(x, training=True), plain(x, training=True).numpy(), 2e-6)
+    assert list(weights_of(layer)) == ["beta", "moving_mean"]
+    assert_close(layer.moving_mean, plain.moving_mean.numpy(), 1e-6)
+
+
+def test_mean_only_centres_the_gradient():
+    """What Salimans and Kingma want of it: no gradient along a shift of the whole batch."""
+    layer, x = keras_norm.MeanOnlyBatchNormalization(), tf.constant(data(SHAPE) + 1e4)
+    dy = data(SHAPE, 2) + 5.0
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(layer(x, training=True) * dy)
+    dx = tape.gradient(loss, x).numpy()
+    assert_close(dx, dy - dy.mean((0, 1, 2)), 1e-6)
+
+
+def test_mean_only_repeats_training_in_inference():
+    layer, x = keras_norm.MeanOnlyBatchNormalization(momentum=0.0), data(SHAPE)
+    trained = layer(x, training=True).numpy()
+    assert_close(layer(x, training=False), trained, 2e-6)
+
+
+def test_mean_only_averages_all_batches():
+    layer = keras_norm.MeanOnlyBatchNormalization(momentum=None)
+    batches = [data((size, 4, 3), size) + size for size in (2, 5, 3)]
+    for _ in range(2):
+        for batch in batches:
+            layer(batch, training=True)
+        everything = np.concatenate(batches).astype("float64")
+        assert_close(layer.moving_mean, everything.mean((0, 1)), 1e-6)
+        np.testing.assert_array_equal(layer.moving_count, np.full(3, 40.0))
+        layer.reset_moving_moments()
+        np.testing.assert_array_equal(layer.moving_mean, np.zeros(3))
+
+
+def test_mean_only_has_no_variance_to_speak_of():
+    for argument in ("epsilon", "scale", "gamma_initializer", "moving_variance_initializer"):
+        with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
+            keras_norm.MeanOnlyBatchNormalization(**{argument: "ones"})
+    kinds = inspect.signature(keras_norm.MeanOnlyBatchNormalization).parameters
+    assert [name for name, p in kinds.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == [
+        "axis",
+        "momentum",
+        "center",
+    ]
+    with pytest.raises(TypeError):
+        keras_norm.MeanOnlyBatchNormalization(-1, 0.9, True, "ones")

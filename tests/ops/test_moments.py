@@ -30,6 +30,18 @@ def test_merged_slices_are_the_whole():
         assert_close(merged.variance, whole.variance.numpy(), 1e-6)
 
 
+def test_merged_runs_are_slices_of_the_batch():
+    """So many that a product of two of their numbers is no int32."""
+    size = 70_000
+    x = data((size, 2)) + 1e3
+    x[: size // 2] += 1e3
+    runs = merge(moments(x, ()), (), run=2)
+    pairs = x.reshape(-1, 2, 2).astype("float64")
+    for result, expected in ((runs.mean, pairs.mean(1)), (runs.variance, pairs.var(1))):
+        assert result.shape == x.shape
+        assert_close(result, np.repeat(expected, 2, axis=0), 1e-6)
+
+
 def test_merging_counts_what_masks_leave():
     x = data(SHAPE)
     mask = np.random.default_rng(0).random((4, 3, 5, 1)) > 0.4

@@ -11,8 +11,43 @@ arrays; `arguments` are the constructor's, a layer among them as its config with
 scale. A file here is named as the file of the package that it judges.
 """
 
-from tests.oracles import batch, features, groups, mixtures, pointwise, recurrent
+from tests.oracles import (
+    activations,
+    batch,
+    conditional,
+    cosine,
+<<<<<<< HEAD
+=======
+    data,
+>>>>>>> main
+    features,
+    groups,
+    mixtures,
+    pointwise,
+    recurrent,
+    whitening,
+    wrappers,
+)
 
-FILES = (batch, features, groups, mixtures, pointwise, recurrent)
+FILES = (
+    activations,
+    batch,
+    conditional,
+    cosine,
+<<<<<<< HEAD
+=======
+    data,
+>>>>>>> main
+    features,
+    groups,
+    mixtures,
+    pointwise,
+    recurrent,
+    whitening,
+<<<<<<< HEAD
+=======
+    wrappers,
+>>>>>>> main
+)
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}

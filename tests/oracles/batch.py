@@ -63,7 +63,43 @@ def renorm(x, weights, arguments, training, mask=None, held=None):
     return affine(y, weights, axes), state, held
 
 
+def ghost(x, weights, arguments, training, mask=None, held=None):
+    if not training:
+        return batch(x, weights, arguments, training)
+    _, state, _ = batch(x, weights, arguments, training, mask)  # the moving moments are plain
+    axes, epsilon = axes_of(arguments, x.ndim), arguments.get("epsilon", 1e-3)
+    chosen = selected(x, mask, axes[-1])
+    y, number, first = np.empty(x.shape), -(-len(x) // arguments["virtual_batch_size"]), 0
+    for index in range(number):
+        last = first + len(x) // number + (index < len(x) % number)
+        part = slice(first, last)
+        mean, variance = batch_moments(x[part], axes, chosen[part])
+        for entry, channel in channels_of(x[part], axes):
+            centred = x[part][channel] - mean[entry]
+            y[part][channel] = centred / np.sqrt(variance[entry] + epsilon)
+        first = last
+    assert first == len(x)
+    return affine(y, weights, axes), state, None
+
+
+def mean_only(x, weights, arguments, training, mask=None, held=None):
+    axes, momentum = axes_of(arguments, x.ndim), arguments.get("momentum", 0.9)
+    mean = np.asarray(weights["moving_mean"], "float64")
+    state = {"moving_mean": mean}
+    if training:
+        chosen = selected(x, mask, axes[-1])
+        mean, _ = batch_moments(x, axes, chosen)
+        if chosen.any() and np.isfinite(mean).all():
+            state["moving_mean"] = momentum * state["moving_mean"] + (1 - momentum) * mean
+    y = np.empty(x.shape)
+    for entry, index in channels_of(x, axes):
+        y[index] = x[index] - mean[entry]
+    return affine(y, weights, axes), state, None
+
+
 ORACLES = {
     "BatchNormalization": batch,
     "BatchRenormalization": renorm,
+    "GhostBatchNormalization": ghost,
+    "MeanOnlyBatchNormalization": mean_only,
 }

@@ -110,7 +110,7 @@ def batch_lstm(x, weights, arguments, training, mask=None, held=None):
         counted = np.ones(samples, bool) if padding is None else (x[:, time] != padding).any(-1)
         longest = max(number[counted], default=steps)
 
-        def batch_norm(values, term, counted=counted, longest=longest):
+        def batch_norm(values, term, counted=counted, longest=longest, number=number):
             gamma, out = w[f"{term}_gamma"], np.empty(values.shape)
             for unit in range(values.shape[1]):
                 mean, variance = moments(values[counted, unit])

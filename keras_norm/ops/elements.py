@@ -1,0 +1,38 @@
+"""What is done to each element by itself, or to it and its neighbours along one axis."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_norm.backend import overridable
+
+
+@overridable
+def larger(first: Any, second: Any) -> Any:
+    """The larger of two; where they are equal, the gradient is that of `first`.
+
+    Ties are common: zeros of padding meet thresholds of 0, and flat images have equal variances.
+    """
+    return ops.maximum(first, second)
+
+
+def window_sum(x: Any, axis: int, radius: int) -> Any:
+    """Sum of each element and its neighbours along an axis, as far as the axis goes.
+
+    A product with a banded matrix of zeros and ones: TensorFlow runs it forward and back in a fifth
+    of the time that shifted copies take, at 64 channels and at 256, and LiteRT as one operation.
+    GPUs that multiply float32 in TF32, as TensorFlow lets them, leave three digits of the sum.
+
+    Args:
+        x: A floating tensor.
+        axis: A non-negative axis of known size.
+        radius: Number of neighbours on each side.
+
+    Returns:
+        A tensor of x's shape.
+    """
+    size, last = x.shape[axis], len(x.shape) - 1
+    band = ops.tri(size, k=radius, dtype=x.dtype) - ops.tri(size, k=-radius - 1, dtype=x.dtype)
+    if axis == last:
+        return ops.matmul(x, band)
+    return ops.moveaxis(ops.matmul(ops.moveaxis(x, axis, last), band), last, axis)

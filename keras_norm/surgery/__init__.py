@@ -1,0 +1,1 @@
+"""Verbs that turn a model into another model."""
