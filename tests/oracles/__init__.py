@@ -16,10 +16,7 @@ from tests.oracles import (
     batch,
     conditional,
     cosine,
-<<<<<<< HEAD
-=======
     data,
->>>>>>> main
     features,
     groups,
     mixtures,
@@ -34,20 +31,14 @@ FILES = (
     batch,
     conditional,
     cosine,
-<<<<<<< HEAD
-=======
     data,
->>>>>>> main
     features,
     groups,
     mixtures,
     pointwise,
     recurrent,
     whitening,
-<<<<<<< HEAD
-=======
     wrappers,
->>>>>>> main
 )
 
 ORACLES = {name: oracle for file in FILES for name, oracle in file.ORACLES.items()}
