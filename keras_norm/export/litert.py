@@ -126,11 +126,18 @@ def _converted(model: keras.Model, shapes: list[Shape]) -> bytes:
                 said.seek(0)
                 sys.stderr.write(said.read().decode(errors="replace"))
                 raise
+            fix = (
+                "Replace these layers, or compute what they compute once and keep it as a constant "
+                "weight (whitening by a fixed matrix, for example)."
+            )
+            if any("TensorList" in offender for offender in offenders):
+                fix = (
+                    "A loop over time needs a fixed batch size, as `input_shape=(1, ...)` gives, "
+                    "or a layer with `unroll=True`."
+                )
             raise ValueError(
                 "`model` must consist of operations that are built into LiteRT. "
-                f"Received: model={model.name!r} with {'; '.join(offenders)}. Replace these "
-                "layers, or compute what they compute once and keep it as a constant weight "
-                "(whitening by a fixed matrix, for example)."
+                f"Received: model={model.name!r} with {'; '.join(offenders)}. {fix}"
             ) from error
 
 
