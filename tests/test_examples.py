@@ -44,6 +44,17 @@ def train_save_export(example, folder):
     assert float(size) > 100
 
 
+def char_lstm(example, folder):
+    flags = ["--epochs=1", "--units=8", "--max-bits=8", f"--output={folder}"]
+    printed = run(example, *flags)
+    check_figure(folder / "bits_per_character.png")
+    for file in ("model.keras", "model.tflite", "saved_model/saved_model.pb"):
+        assert (folder / file).stat().st_size
+    assert printed.count("agrees with the model") == 3
+    bits = [float(number) for number in re.findall(r"([\d.]+) bits per character", printed)]
+    assert len(bits) == 2 and 2 < min(bits) and max(bits) < 7  # 92 letters have 6.5 at random
+
+
 def style_transfer_adain(example, folder):
     flags = ["--crops=16", "--epochs=1", "--max-error=1", "--max-distance=2"]
     printed = run(example, *flags, f"--output={folder}")
@@ -68,6 +79,7 @@ def zca_digits(example, folder):
 
 CHECKS = {
     "01_train_save_export": train_save_export,
+    "04_char_lstm": char_lstm,
     "05_style_transfer_adain": style_transfer_adain,
     "06_zca_digits": zca_digits,
 }

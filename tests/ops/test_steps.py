@@ -27,7 +27,7 @@ def test_rows_written_in_a_loop_are_there_after_it(mode):
 
     def body(step):
         write_rows(variable, step, tf.cast([[step, -step]], "float32"))
-        return step + 1
+        return [step + 1]
 
     def run():
         tf.while_loop(lambda step: step < 5, body, [tf.constant(1)], parallel_iterations=10)
