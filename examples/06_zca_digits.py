@@ -75,5 +75,5 @@ for name, values in accuracies.items():
 panel.set(title="a linear classifier", xlabel="epoch", ylabel="accuracy on 450 test digits")
 panel.legend()
 figure.savefig(flags.output / "digits.png", dpi=120)
-console.print(*checks, "\nAccuracy on 450 test digits after the last epoch", table, sep="\n")
+console.print(*map(str, checks), "\nAccuracy on 450 test digits", table, sep="\n")
 raise SystemExit(None if passed else "A file differs too much, or an accuracy is too low.")

@@ -71,7 +71,7 @@ def zca_digits(example, folder):
     for file in ("model.keras", "model.tflite", "saved_model/saved_model.pb"):
         assert (folder / file).stat().st_size
     check_figure(folder / "digits.png")
-    assert len(re.findall("agrees with the model", printed)) == 3
+    assert len(re.findall(r"agrees\s+with\s+the\s+model", printed)) == 3
     rows = dict(re.findall(r"│ ([\w-]+) +│ ([\d.]+) +│", printed))
     assert list(rows) == ["raw", "z-score", "min-max", "ZCA", "PCA"]
     assert all(0.7 < float(accuracy) < 1 for accuracy in rows.values())
