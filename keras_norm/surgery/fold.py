@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_norm.wrappers.base import WeightWrapper
+from keras_norm.wrappers.base import BaseWeightWrapper
 
 
 def bake(model):
@@ -76,7 +76,7 @@ def _plain(config, classes):
         return [_plain(part, classes) for part in config]
     if not isinstance(config, dict):
         return config
-    if issubclass(classes.get(config.get("class_name"), object), WeightWrapper):
+    if issubclass(classes.get(config.get("class_name"), object), BaseWeightWrapper):
         inner = _plain(config["config"]["layer"], classes)
         return {**inner, "config": {**inner["config"], "name": config["config"]["name"]}}
     return {key: _plain(part, classes) for key, part in config.items()}
@@ -84,7 +84,7 @@ def _plain(config, classes):
 
 def _wrappers(layer):
     """The wrappers in a layer, itself included."""
-    return [one for one in layer._flatten_layers() if isinstance(one, WeightWrapper)]
+    return [one for one in layer._flatten_layers() if isinstance(one, BaseWeightWrapper)]
 
 
 def _not_in_config(layer, wrappers):

@@ -158,7 +158,7 @@ def _named(axis):
     return {name: axes if isinstance(axes, list) else [axes] for name, axes in named.items()}
 
 
-class WeightWrapper(KeepsArguments):
+class BaseWeightWrapper(KeepsArguments):
     """Base of every layer that runs another layer with effective weights.
 
     The stored weights are those of the wrapped layer; training alone changes them, and their

@@ -5,13 +5,13 @@ from keras import ops
 
 from keras_norm.arguments import check_integer, check_number, register
 from keras_norm.ops.weights import as_matrix, power_iteration, spectral_norm, start
-from keras_norm.wrappers.base import WeightWrapper, is_cell
+from keras_norm.wrappers.base import BaseWeightWrapper, is_cell
 
 _WARM_UP = 15
 
 
 @register
-class SpectralNormalization(WeightWrapper):
+class SpectralNormalization(BaseWeightWrapper):
     """Runs a layer with its kernel divided by the kernel's largest singular value.
 
         y = layer(x) with W/σ in place of W,   σ = vᵀ W u

@@ -4,11 +4,11 @@ from keras import ops
 
 from keras_norm.arguments import check_number, register
 from keras_norm.ops.weights import fan_in, standardize
-from keras_norm.wrappers.base import WeightWrapper
+from keras_norm.wrappers.base import BaseWeightWrapper
 
 
 @register
-class WeightStandardization(WeightWrapper):
+class WeightStandardization(BaseWeightWrapper):
     """Runs a layer with a kernel whose units have mean 0 and variance 1 over their fan-in.
 
         y = layer(x) with W' in place of W,   W' = (W - mean) / √(variance + ε)

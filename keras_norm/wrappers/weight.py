@@ -7,7 +7,7 @@ from keras_norm.arguments import register
 from keras_norm.ops.axes import others
 from keras_norm.ops.moments import Moments, count, merge, moments, replica_sum
 from keras_norm.ops.weights import direction, norm
-from keras_norm.wrappers.base import Substitution, WeightWrapper
+from keras_norm.wrappers.base import BaseWeightWrapper, Substitution
 
 _HAS_DATA_INIT = (
     keras.layers.Dense,
@@ -27,7 +27,7 @@ _KEPT = {"trainable": False, "autocast": False, "aggregation": "mean"}
 
 
 @register
-class WeightNormalization(WeightWrapper):
+class WeightNormalization(BaseWeightWrapper):
     """Runs a layer with a kernel whose length and direction are weights of their own.
 
         y = layer(x) with w in place of v,   w = g · v / ‖v‖

@@ -34,7 +34,7 @@ def bound_of(row, policy):
     bound = POLICIES[policy][1] or row.tolerance
     # A layer with matrix products of its own has them in the compute dtype, as Keras does.
     products = policy.startswith("mixed") and row.kind in ("weights", "recurrent")
-    return 4 * bound if products else bound
+    return bound * (16 if row.amplifies else 4) if products else bound
 
 
 @pytest.mark.parametrize("training", [True, False])

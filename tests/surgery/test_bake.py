@@ -6,13 +6,13 @@ import pytest
 from keras import layers
 
 import keras_norm
-from keras_norm.wrappers.base import WeightWrapper
+from keras_norm.wrappers.base import BaseWeightWrapper
 
 WN, SN = keras_norm.WeightNormalization, keras_norm.SpectralNormalization
 
 
 def wrappers(model):
-    return [layer for layer in model._flatten_layers() if isinstance(layer, WeightWrapper)]
+    return [layer for layer in model._flatten_layers() if isinstance(layer, BaseWeightWrapper)]
 
 
 def large():
