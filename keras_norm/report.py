@@ -123,7 +123,9 @@ def _twin(layer: Any, shape: Any, generator: Any) -> tuple[Any, list]:
     twin = type(layer).from_config(_sharpened(layer.get_config()))
     twin.build([tuple(one) for one in shape] if _several(shape) else tuple(shape))
     if layer.built:
-        return twin, [np.asarray(weight, weight.dtype) for weight in layer.get_weights()]
+        # In the twin's dtype: a factor would round a narrower weight.
+        pairs = zip(layer.get_weights(), twin.get_weights(), strict=True)
+        return twin, [weight.astype(wide.dtype) for weight, wide in pairs]
     return twin, [_stirred(weight, generator) for weight in twin.get_weights()]
 
 

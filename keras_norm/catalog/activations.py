@@ -150,7 +150,7 @@ ROWS: tuple[Row, ...] = (
         "B, H, W (covariance of C/G)",
         "[Huang et al. 2019](https://arxiv.org/abs/1904.03441)",
         training_differs=True,
-        invariances=frozenset({"shift"}),
+        invariances=frozenset({"rescaling", "shift", "bias"}),
         tolerance=5e-6,  # whitening multiplies matrices of some condition
     ),
     Row(
@@ -161,7 +161,7 @@ ROWS: tuple[Row, ...] = (
         "B, H, W (covariance of C/G)",
         "[Huang et al. 2018](https://arxiv.org/abs/1804.08450)",
         training_differs=True,
-        invariances=frozenset({"shift"}),
+        invariances=frozenset({"rescaling", "shift", "bias"}),
         amplifies=True,
         tolerance=5e-6,  # whitening multiplies matrices of some condition
     ),

@@ -19,6 +19,7 @@ ROWS: tuple[Row, ...] = (
         "C",
         PAPER,
         kind="recurrent",
+        invariances=frozenset({"rescaling", "batch"}),
     ),
     Row(
         LayerNormLSTMCell,
@@ -28,6 +29,7 @@ ROWS: tuple[Row, ...] = (
         "4 · C; C",
         PAPER,
         kind="recurrent",
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
     Row(
         LayerNormGRUCell,
@@ -37,6 +39,7 @@ ROWS: tuple[Row, ...] = (
         "2 · C; C",
         PAPER,
         kind="recurrent",
+        invariances=frozenset({"rescaling", "data scale", "batch"}),
     ),
     Row(
         BatchNormLSTMCell,
@@ -46,6 +49,7 @@ ROWS: tuple[Row, ...] = (
         "B, per step",
         "[Cooijmans et al. 2017](https://arxiv.org/abs/1603.09025)",
         kind="recurrent",
+        invariances=frozenset({"rescaling", "weight scale", "shift", "bias"}),
         training_differs=True,
         # Each step divides by the spread of a few samples, and the next starts from the result.
         tolerance=1e-5,
