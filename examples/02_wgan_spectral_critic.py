@@ -15,7 +15,7 @@ import keras_norm
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--epochs", type=int, default=30)
-folder = Path(__file__).parents[1] / "saved_models/demo/wgan_spectral_critic"
+folder = Path(__file__).parents[1] / "saved_models/demo/02_wgan_spectral_critic"
 parser.add_argument("--output", type=Path, default=folder)
 flags = parser.parse_args()
 keras.utils.set_random_seed(0)
@@ -24,17 +24,16 @@ LATENT, SN = 32, keras_norm.SpectralNormalization
 
 generator = keras.Sequential([keras.Input((LATENT,)), layers.Dense(4 * 4 * 64)])
 for layer in (layers.Reshape((4, 4, 64)), layers.Conv2DTranspose(64, 4, 2, padding="same")):
-    generator.add(layer)
-    generator.add(keras_norm.BatchNormalization(momentum=0.9))
-    generator.add(layers.ReLU())
+    for part in (layer, keras_norm.BatchNormalization(momentum=0.9), layers.ReLU()):
+        generator.add(part)
 generator.add(layers.Conv2D(1, 3, padding="same", activation="tanh"))
 
 critic = keras.Sequential([keras.Input((8, 8, 1))])
 for filters, strides in ((32, 1), (64, 2), (64, 1)):
     critic.add(SN(layers.Conv2D(filters, 3, strides, padding="same")))
     critic.add(layers.LeakyReLU(0.2))
-critic.add(layers.Flatten())
-critic.add(SN(layers.Dense(1)))
+for part in (layers.Flatten(), SN(layers.Dense(1))):
+    critic.add(part)
 normalized = [layer for layer in critic.layers if isinstance(layer, SN)]
 adams = [keras.optimizers.Adam(1e-3, beta_1=0.0, beta_2=0.9) for _ in range(2)]
 
@@ -55,20 +54,14 @@ def step(real):
     return -loss
 
 
-def largest(kernel):
-    """Largest singular value of a kernel as a matrix [fan-in, outputs]."""
-    return np.linalg.norm(np.reshape(kernel, (-1, kernel.shape[-1])), 2)
-
-
 data = tf.data.Dataset.from_tensor_slices(digits).shuffle(2000).batch(64, True)
-distances, stored, effective = [], [], []
+stored, effective = [], []
 for epoch in range(1, flags.epochs + 1):
-    distances.append(np.mean([step(real) for real in data]))
-    pairs = [layer.effective_weights()[0] for layer in normalized]
-    stored.append([largest(kernel) for kernel, _ in pairs])
-    effective.append([largest(kernel) for _, kernel in pairs])
-    norms = ", ".join(f"{norm:.3f}" for norm in effective[-1])
-    print(f"epoch {epoch}: distance {distances[-1]:.4f}, the critic's spectral norms {norms}")
+    distance = np.mean([step(real) for real in data])
+    for norms, index in ((stored, 0), (effective, 1)):  # largest singular value of each kernel
+        kernels = [layer.effective_weights()[0][index] for layer in normalized]
+        norms.append([np.linalg.norm(np.reshape(k, (-1, k.shape[-1])), 2) for k in kernels])
+    print(f"epoch {epoch}: distance {distance:.4f}, the critic's norms {np.round(norms[-1], 3)}")
 
 flags.output.mkdir(parents=True, exist_ok=True)
 keras_norm.bake(critic).save(flags.output / "critic.keras")  # plain layers, the same answers
@@ -81,6 +74,5 @@ epochs = range(1, flags.epochs + 1)
 right.plot(epochs, stored, "o-", color="lightgray", markersize=3)
 right.plot(epochs, effective, color="crimson")
 right.set(title="Spectral norms of the critic's layers", xlabel="epoch", ylim=(0, None))
-lines = right.get_lines()
-right.legend([lines[0], lines[-1]], ["stored kernels", "effective kernels"])
+right.legend(right.get_lines()[3:5], ["stored kernels", "effective kernels"])
 figure.savefig(flags.output / "wgan.png", dpi=150)

@@ -16,7 +16,7 @@ import keras_norm
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--epochs", type=int, default=8)
 parser.add_argument("--seeds", type=int, default=2)
-folder = Path(__file__).parents[1] / "saved_models/demo/weight_norm_tcn"
+folder = Path(__file__).parents[1] / "saved_models/demo/03_weight_norm_tcn"
 parser.add_argument("--output", type=Path, default=folder)
 flags = parser.parse_args()
 x, y = load_digits(return_X_y=True)
@@ -30,10 +30,8 @@ def build(data_init):
 
     model = keras.Sequential([keras.Input((64, 1))])
     for dilation in (1, 2, 4, 8, 16, 1, 2, 4, 8, 16):
-        conv = layers.Conv1D(
-            24, 3, padding="causal", dilation_rate=dilation, kernel_initializer=small()
-        )
-        model.add(normalized(conv))
+        how = {"padding": "causal", "dilation_rate": dilation, "kernel_initializer": small()}
+        model.add(normalized(layers.Conv1D(24, 3, **how)))
         model.add(layers.ReLU())
     model.add(layers.GlobalAveragePooling1D())
     model.add(normalized(layers.Dense(10, kernel_initializer=small())))
@@ -51,7 +49,7 @@ def small():
 def deviations(model):
     """Standard deviation of each normalized layer's output on a test batch."""
     outputs = [layer.output for layer in model.layers if hasattr(layer, "data_init")]
-    return [np.std(output) for output in keras.Model(model.inputs, outputs)(x_test[:200])]
+    return [np.std(output) for output in keras.Model(model.inputs[0], outputs)(x_test[:200])]
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
@@ -62,16 +60,13 @@ for data_init, color in ((False, "gray"), (True, "crimson")):
         model = build(data_init)
         model(x[:500], training=True)  # the paper's one batch of 500; `fit` would do it as well
         spread, label = deviations(model), name if seed == 0 else None
-        history = model.fit(
-            x, y, 64, flags.epochs, validation_data=(x_test, y_test), verbose=0
-        ).history
-        right.plot(
-            range(1, flags.epochs + 1), history["val_accuracy"], "o-", color=color, label=label
-        )
+        run = model.fit(x, y, 64, flags.epochs, validation_data=(x_test, y_test), verbose=0)
+        accuracy = run.history["val_accuracy"]
+        right.plot(range(1, flags.epochs + 1), accuracy, "o-", color=color, label=label)
         left.plot(range(1, len(spread) + 1), spread, "o-", color=color, label=label)
         print(
             f"{name}, seed {seed}: {spread[-1]:.1e} comes out of the last layer before training, "
-            f"test accuracy {history['val_accuracy'][-1]:.3f}"
+            f"test accuracy {accuracy[-1]:.3f}"
         )
 left.set(title="Before training", xlabel="layer", ylabel="standard deviation", yscale="log")
 right.set(title="On 450 test digits", xlabel="epoch", ylabel="accuracy", ylim=(0, 1))

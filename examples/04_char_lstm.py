@@ -1,6 +1,5 @@
-"""Learns to write English letter by letter, from the data set descriptions that come with
-scikit-learn, with plain LSTM cells and with normalized ones; lets both write, saves the normalized
-one, and compares the files' answers with the live model's."""
+"""Learns to write English letter by letter, from scikit-learn's descriptions of its data sets, with
+plain and with normalized LSTM cells, and compares saved files' answers with the live model's."""
 
 import argparse
 from importlib.resources import files
@@ -19,7 +18,8 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--epochs", type=int, default=12)
 parser.add_argument("--units", type=int, default=128)
 parser.add_argument("--max-bits", type=float, default=3.0)
-parser.add_argument("--output", type=Path, default=Path("saved_models/demo/04_char_lstm"))
+folder = Path(__file__).parents[1] / "saved_models/demo/04_char_lstm"
+parser.add_argument("--output", type=Path, default=folder)
 flags = parser.parse_args()
 flags.output.mkdir(parents=True, exist_ok=True)
 pages = sorted((files("sklearn.datasets") / "descr").iterdir(), key=lambda page: page.name)
@@ -70,11 +70,10 @@ keras_norm.export_litert(model, paths[2])
 checks = [keras_norm.verify(model, path, data=samples[valid][:20], bound=1e-5) for path in paths]
 print(*checks, sep="\n")
 figure, panel = plt.subplots(figsize=(7, 4.5), layout="constrained")
-for name, values in bits.items():
-    color = "crimson" if "Norm" in name else "gray"
+for (name, values), color in zip(bits.items(), ("gray", "crimson"), strict=True):
     panel.plot(range(1, flags.epochs + 1), values, "o-", color=color, label=name)
+panel.legend()
 panel.set(xlabel="epoch", ylabel="bits per character on unseen text")
-panel.legend(frameon=False)
 figure.savefig(flags.output / "bits_per_character.png", dpi=150)
 passed = all(check.passed for check in checks) and bits["LayerNormLSTM"][-1] <= flags.max_bits
 raise SystemExit(None if passed else "A file differs by over 1e-5, or too little was learned.")

@@ -44,6 +44,26 @@ def train_save_export(example, folder):
     assert float(size) > 100
 
 
+def wgan_spectral_critic(example, folder):
+    printed = run(example, "--epochs=2", f"--output={folder}")
+    assert (folder / "critic.keras").stat().st_size
+    check_figure(folder / "wgan.png")
+    norms = re.findall(r"norms \[(.*)\]", printed)
+    assert len(norms) == 2
+    for of_epoch in norms:
+        # One power iteration per step runs after a kernel that Adam moves.
+        assert [float(norm) for norm in of_epoch.split()] == pytest.approx([1] * 4, abs=0.2)
+
+
+def weight_norm_tcn(example, folder):
+    printed = run(example, "--epochs=1", "--seeds=1", f"--output={folder}")
+    assert (folder / "model.keras").stat().st_size
+    check_figure(folder / "data_init.png")
+    plain, initialized = re.findall(r"seed 0: (\S+) comes out of the last layer", printed)
+    assert float(plain) < 1e-5
+    assert float(initialized) == pytest.approx(1, abs=0.1)
+
+
 def char_lstm(example, folder):
     flags = ["--epochs=1", "--units=8", "--max-bits=8", f"--output={folder}"]
     printed = run(example, *flags)
@@ -79,6 +99,8 @@ def zca_digits(example, folder):
 
 CHECKS = {
     "01_train_save_export": train_save_export,
+    "02_wgan_spectral_critic": wgan_spectral_critic,
+    "03_weight_norm_tcn": weight_norm_tcn,
     "04_char_lstm": char_lstm,
     "05_style_transfer_adain": style_transfer_adain,
     "06_zca_digits": zca_digits,

@@ -93,7 +93,7 @@ EVERYTHING = {
     "kind": "pca",
     "components": 6,
     "feature_shape": [8],
-    "data_init": False,
+    "data_init": False,  # True goes with no axis; tests/wrappers has it
     "power_iterations": 3,
     "norm_bound": 0.9,
     "scaled": True,
