@@ -52,4 +52,4 @@ def test_every_row_has_files_of_a_release(row):
 
 def test_golden_files_are_small():
     size = sum(path.stat().st_size for path in FILES.rglob("*") if path.is_file())
-    assert size < 2 * 1024 * 1024 * len({folder.parent for folder in kept()})
+    assert size < 128 * 1024 * len(kept())

@@ -61,7 +61,8 @@ def test_no_tensor_has_a_rank_above_the_inputs_and_the_weights(norm):
                     (len(output.shape), operation.name)
                     for operation in graph.get_operations()
                     for output in operation.outputs
-                    if output.shape.rank is not None
+                    # TensorFlow itself makes a convolution of rank 3 one of rank 4.
+                    if output.shape.rank is not None and "/convolution" not in operation.name
                 ]
                 assert max(ranks)[0] <= highest, max(ranks)
 

@@ -13,7 +13,7 @@ import keras_norm
 from keras_norm.catalog import catalog
 from tests.conformance.support import assert_close, backward, data, randomize
 
-SHARED = [row for row in catalog if hasattr(keras.layers, row.name)]
+SHARED = [row for row in catalog.of_kind("activations") if hasattr(keras.layers, row.name)]
 # Keras's arguments that ours refuses, with the layer that has them.
 REFUSED = {"renorm", "renorm_clipping", "renorm_momentum", "rms_scaling"}
 

@@ -69,13 +69,9 @@ def test_a_u_orthogonal_to_the_leading_vector_recovers():
 def test_the_nudge_costs_less_than_rounding_matters():
     for seed in range(5):
         matrix = random((20, 12), seed).astype("float64")
-        u, v = power_iteration(tf.constant(matrix), tf.ones(12, "float64"), 2000)
+        u, v = power_iteration(tf.constant(matrix), tf.ones(12, "float64"), 200)
         exact = np.linalg.svd(matrix, compute_uv=False)[0]
-        assert (
-            float(v @ matrix @ u.numpy())
-            if False
-            else v.numpy() @ matrix @ u.numpy() == (pytest.approx(exact, rel=1e-5))
-        )
+        assert v.numpy() @ matrix @ u.numpy() == pytest.approx(exact, rel=1e-5)
 
 
 @pytest.mark.parametrize("bound", [None, 0.5, 50.0])
