@@ -33,7 +33,7 @@ def window_sum(x: Any, axis: int, radius: int) -> Any:
     """
     size, last = x.shape[axis], len(x.shape) - 1
     band = ops.tri(size, k=radius, dtype=x.dtype) - ops.tri(size, k=-radius - 1, dtype=x.dtype)
-    if None in x.shape[1:]:
+    if None in x.shape:
         # Of rank 2, Keras would reshape x around the product, by sizes that it must ask for.
         band = ops.reshape(band, (*(1,) * (last - 1), size, size))
     if axis == last:
