@@ -2,7 +2,9 @@
 
 import collections
 import functools
+import re
 import tempfile
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -70,10 +72,21 @@ class Copies:
         # Keras would compile the copy at once, before its weights' flags are right, and fails
         # where a loss is not registered.
         model.compiled = False
+        inputs = None
+        if not isinstance(model, keras.Sequential):
+            inputs = keras.tree.map_structure(self._input, model.input)
         try:
-            return keras.models.clone_model(model, clone_function=self)
+            return keras.models.clone_model(model, inputs, clone_function=self)
         finally:
             model.compiled = compiled
+
+    def _input(self, tensor):
+        """An input like another: Keras would lose its layer's name and whether it is sparse."""
+        layer = tensor._keras_history.operation
+        self[layer] = keras.layers.InputLayer.from_config(layer.get_config())
+        new = self(layer).output
+        new.name = tensor.name
+        return new
 
 
 def rebuilt(layer):
@@ -90,7 +103,20 @@ def rebuilt(layer):
         raise _not_in_config(layer, f"whose config fails: {str(error).splitlines()[0]}") from error
     if type(new) is not type(layer):
         raise _not_in_config(layer, f"whose config gives a {type(new).__name__}")
+    for one, twin in zip(layer._flatten_layers(), new._flatten_layers(), strict=False):
+        _keep_functions(one, twin)
     return new
+
+
+def _keep_functions(old, new):
+    """Hands on the functions of a layer: a lambda from a config has lost what it refers to."""
+    names = ["activation"]
+    if isinstance(old, keras.layers.Lambda):
+        names += ["function", "mask", "_output_shape"]
+    for name in names:
+        value = vars(old).get(name)
+        if isinstance(value, types.FunctionType) and isinstance(new, type(old)):
+            setattr(new, name, value)
 
 
 def custom_objects(layer):
@@ -107,9 +133,8 @@ def _named(values):
 
 def children(layer) -> dict[Any, Any]:
     """The layers that a layer holds, by where: attributes, and lists and dicts in attributes."""
-    if is_graph(layer):  # inputs are made anew, not copied
-        held = [one for one in layer._layers if not isinstance(one, keras.layers.InputLayer)]
-        return dict(enumerate(held))
+    if is_graph(layer):
+        return dict(enumerate(layer._layers))
     return {
         path: held
         for name, value in _attributes(layer).items()
@@ -118,8 +143,12 @@ def children(layer) -> dict[Any, Any]:
 
 
 def _attributes(layer):
-    """What a class and its user keep in a layer; Keras's own lists of its layers are not."""
-    return {name: value for name, value in vars(layer).items() if name not in _kept_by_keras()}
+    """What a class keeps in a layer, without what Keras and TensorFlow keep in every layer."""
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if name not in _kept_by_keras() and not name.startswith("_self_")
+    }
 
 
 @functools.cache
@@ -176,6 +205,8 @@ def _exchanged(value, new):
 
 def build_like(old, new):
     """Builds a layer with the shapes that another was built with."""
+    if old.built and not new.built and not old.weights:
+        new.built = True  # Keras calls a model built that was given a shape and has no weights yet
     if old.built and not new.built:
         with warnings.catch_warnings():
             # A model that shapes do not suffice to build is built layer by layer.
@@ -228,13 +259,19 @@ def _pairs(old, new, copies, seen) -> Iterator[tuple[Any, Any]]:
     build_like(old, new)
 
 
+def weights_of(variables):
+    """Names and shapes of weights; names that Keras made up, as `variable_3`, do not count."""
+    made_up = re.compile(r"variable(_\d+)?")
+    return [("" if made_up.fullmatch(v.name) else v.name, tuple(v.shape)) for v in variables]
+
+
 def _own(layer):
     return layer._trainable_variables + layer._non_trainable_variables
 
 
 def _copy_own_weights(old, new):
     """Copies the state of one layer, without that of layers in it, as saving and loading do."""
-    mine, its = ([(w.name, w.shape) for w in _own(layer)] for layer in (old, new))
+    mine, its = (weights_of(_own(layer)) for layer in (old, new))
     if mine != its:
         raise _not_in_config(old, f"with weights {mine}, whose copy has {its}")
     if mine:
@@ -294,17 +331,22 @@ def compile_like(old, new, weights=None):
     """
     if not getattr(old, "compiled", False):
         return
-    config = old.get_compile_config()
     own = type(new).compile is keras.Model.compile
     if own and type(new).compile_from_config is keras.Model.compile_from_config:
-        given = keras.tree.flatten(old._compile_config.config)
-        parts = [part for one in given if hasattr(one, "__dict__") for part in vars(one).values()]
-        objects = _named([*given, *parts])
-        new.compile(**keras.saving.deserialize_keras_object(config, objects, safe_mode=False))
+        given = old._compile_config.config
+        new.compile(**{name: keras.tree.map_structure(_anew, one) for name, one in given.items()})
     else:
-        new.compile_from_config(config)
+        new.compile_from_config(old.get_compile_config())
     if weights and getattr(new, "optimizer", None) is not None and old.optimizer.built:
         _copy_optimizer(old, new, weights)
+
+
+def _anew(part):
+    """What `compile` was given, with a new one of what has a state."""
+    if not isinstance(part, (keras.optimizers.Optimizer, keras.metrics.Metric)):
+        return part
+    with keras.saving.custom_object_scope(_named([part, *vars(part).values()])):
+        return type(part).from_config(part.get_config())
 
 
 def _copy_optimizer(old, new, weights):

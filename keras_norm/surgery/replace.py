@@ -20,6 +20,7 @@ from keras_norm.surgery.copying import (
     exchange,
     is_graph,
     rebuilt,
+    weights_of,
 )
 
 
@@ -158,9 +159,9 @@ class _Replacement:
     def _made(self, layer, make):
         """What comes in place of a layer, or `None` if it is left alone."""
         try:
-            new = make.from_config(layer.get_config()) if isinstance(make, type) else make(layer)
+            new = _from_config(make, layer) if isinstance(make, type) else make(layer)
             build_like(layer, new)
-            mine, its = ([(w.name, w.shape) for w in one.weights] for one in (layer, new))
+            mine, its = (weights_of(one.weights) for one in (layer, new))
             if mine != its:
                 raise ValueError(f"the weights would be {its}. Received: {mine}.")
         except (TypeError, ValueError) as error:
@@ -195,15 +196,19 @@ def _drop_in(new):
     """A function from Keras's layer to ours of the same name, if the two agree."""
 
     def make(layer):
-        # Initializers and the like need not be registered.
-        with keras.saving.custom_object_scope(custom_objects(layer)):
-            made = new.from_config(layer.get_config())
         reason = _difference(layer)
         if reason:
             raise ValueError(reason)
-        return made
+        return _from_config(new, layer)
 
     return make
+
+
+def _from_config(new: Any, layer):
+    """A layer of another class with a layer's config."""
+    # Initializers and the like need not be registered.
+    with keras.saving.custom_object_scope(custom_objects(layer)):
+        return new.from_config(layer.get_config())
 
 
 def _difference(layer):
