@@ -205,20 +205,25 @@ def _exchanged(value, new):
 
 def build_like(old, new):
     """Builds a layer with the shapes that another was built with."""
-    if old.built and not new.built and not old.weights:
-        new.built = True  # Keras calls a model built that was given a shape and has no weights yet
-    if old.built and not new.built:
+    if not old.built or new.built:
+        return
+    # Keras calls a model built that was only told a shape: its copy must not have more weights.
+    if not _has_default_build(new) or all(one.built for one in old._flatten_layers()):
         with warnings.catch_warnings():
-            # A model that shapes do not suffice to build is built layer by layer.
+            # What shapes do not suffice to build is built layer by layer.
             warnings.simplefilter("ignore")
             new.build_from_config(old.get_build_config())
-        new.built = True
+    new.built = True
 
 
 def build_first(old, new):
     """`build_like` where layers within may be made only now."""
-    if isinstance(new, keras.Model) or not getattr(new.build, "_is_default", False):
+    if isinstance(new, keras.Model) or not _has_default_build(new):
         build_like(old, new)
+
+
+def _has_default_build(layer):
+    return getattr(layer.build, "_is_default", False)
 
 
 def complete(old, new, copies):

@@ -121,8 +121,7 @@ class _Replacement:
         new = None if make is None else self._made(layer, make)
         if new is None:
             new = rebuilt(layer)
-            if any(self._maker(one) for one in layer._flatten_layers(include_self=False)):
-                _check_own_layers(layer)
+            if layer._layers:
                 build_first(layer, new)
                 self._exchange_within(layer, new)
         return new
@@ -135,11 +134,19 @@ class _Replacement:
             twin = twins.get(path)
             if twin is None:
                 continue
-            if child in self.copies or any(self._maker(one) for one in child._flatten_layers()):
+            if self._is_exchanged(child, twin):
                 instead[id(twin)] = self.copies(child)
             else:
                 self._adopt(child, twin)
-        exchange(new, instead)
+        if instead:
+            _check_own_layers(layer)
+            exchange(new, instead)
+
+    def _is_exchanged(self, layer, twin):
+        """Whether the layer that a copy made itself must give way to another."""
+        if layer in self.copies or not _is_alike(layer, twin):
+            return True
+        return any(self._maker(one) for one in layer._flatten_layers())
 
     def _adopt(self, layer, twin):
         """Takes the layers that a copy made itself for copies, so that what is shared stays so."""
@@ -180,6 +187,14 @@ class _Replacement:
                 base = next(key for key in classes if isinstance(layer, key)).__name__
                 reason = f"its class is derived from {base} and may compute something else"
                 self.left.append((layer, reason))
+
+
+def _is_alike(layer, twin):
+    """Whether a copy has layers of the same classes, as where none was exchanged before."""
+    within = children(twin)
+    return type(layer) is type(twin) and all(
+        path in within and _is_alike(child, within[path]) for path, child in children(layer).items()
+    )
 
 
 def _check_own_layers(layer):

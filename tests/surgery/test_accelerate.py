@@ -112,8 +112,12 @@ def test_applications_infer_alike(name):
     np.testing.assert_allclose(accelerated(model, number)(x), model(x), rtol=1e-5, atol=1e-5)
 
 
-def large():
-    """Shared layers, nested models, layers around layers, cells, data format, options."""
+def large(sharing=True):
+    """Shared layers, nested models, layers around layers, cells, data format, options.
+
+    Args:
+        sharing: Whether a model and one in it share layers too: Keras cannot load such a model.
+    """
     inputs = keras.Input((6, 5, 4), name="image")
     shared = layers.BatchNormalization(name="shared")
     options = {"momentum": 0.7, "epsilon": 0.01, "gamma_regularizer": keras.regularizers.L2(0.1)}
@@ -125,7 +129,8 @@ def large():
     ]
     nested = keras.Sequential([keras.Input((6, 5, 4)), *inner], name="nested")
     deep_input = keras.Input((6, 5, 4))
-    deep = keras.Model(deep_input, nested(shared(deep_input)), name="deep")
+    deep_output = nested(shared(deep_input)) if sharing else layers.BatchNormalization()(deep_input)
+    deep = keras.Model(deep_input, deep_output, name="deep")
     x = layers.Add(name="sum")([shared(inputs), deep(shared(inputs)), nested(inputs)])
     x = layers.TimeDistributed(layers.BatchNormalization(name="within"), name="each")(x)
     x = layers.TimeDistributed(nested_again(), name="models")(x)
@@ -165,21 +170,26 @@ class Cell(layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def test_everything_at_once(tmp_path):
+def test_everything_at_once():
     model = randomized(large())
     new = accelerated(model, 9)
     assert_same(model, new, some(8, 6, 5, 4))
     assert len(new.get_layer("shared")._inbound_nodes) == 3
     assert new.get_layer("deep").get_layer("shared") is new.get_layer("shared")
     assert new.get_layer("deep").get_layer("nested") is new.get_layer("nested")
-    assert new.name == "large" and new.input_names == model.input_names
+    assert new.name == "large" and new.inputs[0].name == "image"
     norm = new.get_layer("nested").layers[1]
     assert (norm.axis, norm.momentum, norm.epsilon) == (1, 0.7, 0.01)
     assert float(new.losses[0]) == pytest.approx(float(model.losses[0]))
+
+
+def test_files(tmp_path):
+    new = accelerated(randomized(large(sharing=False)), 10)
     new.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = some(3, 6, 5, 4)
-    np.testing.assert_array_equal(loaded(x)["y"], new(x)["y"])
+    np.testing.assert_allclose(loaded(x)["y"], new(x)["y"], rtol=0, atol=1e-6)
+    assert not norms(loaded.get_layer("nested")) and loaded.get_layer("shared").name == "shared"
     assert type(loaded.get_layer("each").layer) is keras_norm.BatchNormalization
 
 
@@ -235,10 +245,9 @@ class Subclassed(keras.Model):
         return {**super().get_config(), "units": self.units}
 
 
-@pytest.mark.parametrize("build", ["called", "built"])
-def test_subclassed_models(build, tmp_path):
+def test_subclassed_models(tmp_path):
     model, x = Subclassed(6, name="mine"), some(5, 3)
-    model.build((None, 3)) if build == "built" else model(x)
+    model(x)
     for weight in randomized(model).weights:
         weight.assign(weight + 0.1)
     new = accelerated(model, 6)
@@ -249,6 +258,13 @@ def test_subclassed_models(build, tmp_path):
     with keras.saving.custom_object_scope({"Subclassed": Subclassed, "Block": Block}):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(x), new(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_subclassed_model_that_was_told_a_shape_alone():
+    model = Subclassed()
+    model.build((None, 3))  # builds no layer, says Keras
+    new = accelerated(model)
+    assert not norms(new) and new(some(2, 3)).shape == (2, 4)
 
 
 def test_a_subclassed_model_in_a_functional_one():
@@ -294,8 +310,10 @@ def my_loss(y, prediction):
     return keras.ops.mean((y - prediction) ** 2, axis=-1)
 
 
-@pytest.mark.parametrize("loss", ["mse", my_loss, lambda y, p: my_loss(y, p)])
-@pytest.mark.parametrize("kind", ["functional", "sequential", "subclassed"])
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [("functional", "mse"), ("sequential", lambda y, p: my_loss(y, p)), ("subclassed", my_loss)],
+)
 def test_compiled_models_train_on(kind, loss):
     keras.utils.set_random_seed(0)
     stack = [keras.Input((3,)), layers.Dense(4), layers.BatchNormalization(), layers.Dense(4)]
@@ -325,3 +343,196 @@ def test_an_optimizer_starts_anew_where_weights_were_frozen_since():
     new = accelerated(model, 1)
     assert new.optimizer.iterations == 0
     new.fit(some(4, 3), some(4, 4), verbose=0)
+
+
+def text(model):
+    lines = []
+    new = keras_norm.accelerate(model, print_fn=lines.append)
+    return new, "\n".join(lines)
+
+
+class Derived(layers.BatchNormalization):
+    """What a user made of Keras's layer."""
+
+    def call(self, x, **kwargs):
+        return 2.0 * super().call(x, **kwargs)
+
+
+LEFT = {
+    "renorm": (lambda: layers.BatchNormalization(renorm=True), "`renorm` must be False"),
+    "derived": (Derived, "derived from BatchNormalization and may compute something else"),
+    "rms": (lambda: layers.LayerNormalization(rms_scaling=True), "`rms_scaling` must be False"),
+    "order": (lambda: layers.LayerNormalization([2, 1]), "axis=[1, 2]"),
+    "negative": (lambda: layers.LayerNormalization([1, -1]), "axis=[-1, 1] is not in order"),
+    "scale": (lambda: layers.RMSNormalization(axis=1), "axis=[1] is not last"),
+}
+
+
+@pytest.mark.parametrize("kind", set(LEFT) - {"order"})
+def test_what_is_left_alone_is_named(kind):
+    make, reason = LEFT[kind]
+    layer, other = make(), layers.BatchNormalization()
+    inner = keras.Sequential([keras.Input((4, 4)), layer, other])
+    model = randomized(keras.Sequential([keras.Input((4, 4)), inner, layer]))
+    new, said = text(model)
+    assert said.startswith(f"{model.name}: exchanged 1 layer for another of keras_norm\n")
+    (line,) = [line for line in said.splitlines() if "left alone" in line]
+    assert f"left alone: {layer.name} ({type(layer).__name__}): " in line and reason in line
+    assert type(new.layers[1]) is type(layer) and new.layers[1] is new.layers[0].layers[0]
+    assert_same(model, new, some(5, 4, 4))
+
+
+def test_keras_sorts_axes_itself():
+    model = keras.Sequential([keras.Input((3, 4)), layers.LayerNormalization([2, 1])])
+    assert_same(model, accelerated(model, 1), some(2, 3, 4))
+
+
+@pytest.mark.parametrize("layer", [layers.GroupNormalization(2), layers.LayerNormalization([1, 2])])
+def test_a_mask_that_keras_ignores(layer):
+    inputs = keras.Input((5, 4))
+    x = layers.LayerNormalization(name="counts_no_steps")(layers.Masking()(inputs))
+    x = layers.BatchNormalization(name="takes_it_too")(x)
+    model = randomized(keras.Model(inputs, layer(x)))
+    new, said = text(model)
+    assert "exchanged 2 layers" in said and f"left alone: {layer.name}" in said
+    x = some(3, 5, 4)
+    x[:, 3:] = 0.0
+    assert_same(model, new, x, 1e-4)
+
+
+def test_nothing_to_exchange():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2), keras_norm.RMSNormalization()])
+    new, said = text(model)
+    assert said == f"{model.name}: exchanged no layer for another of keras_norm"
+    assert new is not model and type(new.layers[1]) is keras_norm.RMSNormalization
+    np.testing.assert_array_equal(new(some(2, 3)), model(some(2, 3)))
+
+
+def test_what_was_accelerated_stays_so():
+    once = accelerated(randomized(large()), 9)
+    again, said = text(once)
+    assert "exchanged no layer" in said and not norms(again)
+    np.testing.assert_array_equal(again(some(2, 6, 5, 4))["y"], once(some(2, 6, 5, 4))["y"])
+    model = Subclassed()
+    model(some(2, 3))
+    once = accelerated(model, 6)
+    assert not norms(accelerated(once))
+
+
+def test_where_it_prints(capsys):
+    model = keras.Sequential([keras.Input((3,)), layers.BatchNormalization()], name="small")
+    keras_norm.accelerate(model)
+    expected = "small: exchanged 1 layer for another of keras_norm\n  BatchNormalization: 1\n"
+    assert capsys.readouterr().out == expected
+    keras_norm.accelerate(model, verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+class Unregistered(keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return keras.ops.sum(x)
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_float16", "bfloat16"])
+def test_one_layer(dtype):
+    layer = layers.BatchNormalization(
+        synchronized=True, gamma_regularizer=Unregistered(), dtype=dtype, name="one"
+    )
+    layer.build((None, 3))
+    new = accelerated(randomized(layer), 1)
+    assert type(new) is keras_norm.BatchNormalization and new.synchronized
+    assert type(new.gamma_regularizer) is Unregistered
+    x = some(8, 3)
+    np.testing.assert_allclose(
+        np.float32(new(x, training=True)), np.float32(layer(x, training=True)), atol=0.02
+    )
+
+
+def test_state_that_is_no_weight():
+    """Data norms finish what they learned, look-ups keep their words."""
+    data, words = layers.Normalization(), layers.StringLookup()
+    data.adapt(some(50, 3) * 3.0 + 1.0)
+    words.adapt(["a", "b", "b"])
+    inputs = [keras.Input((3,)), keras.Input((1,), dtype="string")]
+    sparse = keras.Input((3,), sparse=True, name="sparse")
+    outputs = (
+        layers.BatchNormalization()(data(inputs[0])),
+        words(inputs[1]),
+        layers.Dense(2)(sparse),
+    )
+    model = keras.Model([*inputs, sparse], outputs)
+    new, x = accelerated(model, 1), [some(4, 3), np.array([["b"], ["a"], ["c"], ["b"]])]
+    assert new.inputs[2].sparse and [i.name for i in new.inputs] == [i.name for i in model.inputs]
+    for one, other in zip(model([*x, some(4, 3)]), new([*x, some(4, 3)]), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
+
+
+class Trained(keras.Model):
+    """A functional model with a method of its own."""
+
+    def extra(self):
+        return 3
+
+
+class MakesItsGraph(keras.Model):
+    def __init__(self, norm=True, **kwargs):
+        inputs = keras.Input((3,))
+        outputs = layers.Dense(3)(inputs)
+        super().__init__(
+            inputs, layers.BatchNormalization()(outputs) if norm else outputs, **kwargs
+        )
+        self.norm = norm
+
+    def get_config(self):
+        return {"norm": self.norm, "name": self.name}
+
+
+class NoConfig(keras.Model):
+    def __init__(self, something):
+        super().__init__()
+        self.norm = layers.BatchNormalization()
+
+    def call(self, x):
+        return self.norm(x)
+
+
+def test_classes_of_functional_models_stay():
+    inputs = keras.Input((3,))
+    inner = MakesItsGraph(norm=False)
+    model = Trained(inputs, layers.BatchNormalization()(inner(inputs)))
+    new = accelerated(model, 1)
+    assert new.extra() == 3 and type(new.layers[1]) is MakesItsGraph
+    assert_same(model, new, some(4, 3))
+    with pytest.raises(ValueError, match=r"does not make its graph in its constructor.*Received: "):
+        keras_norm.accelerate(MakesItsGraph())
+
+
+def test_what_cannot_be_accelerated():
+    with pytest.raises(TypeError, match=r"`model` must be a Keras model or layer\. Received: .*3"):
+        keras_norm.accelerate(3)
+    with pytest.raises(ValueError, match=r"`model` must be built.*BatchNormalization, not built"):
+        keras_norm.accelerate(layers.BatchNormalization())
+    model = NoConfig(object())
+    model(some(2, 3))
+    for undescribed in (model, keras.Sequential([keras.Input((3,)), model]), Hidden.made()):
+        with pytest.raises(
+            ValueError, match=r"only layers that their configs describe. Received: "
+        ):
+            keras_norm.accelerate(undescribed)
+
+
+class Hidden(keras.Model):
+    """Has a layer that its constructor does not make."""
+
+    def call(self, x):
+        return self.other(self.norm(x))
+
+    @classmethod
+    def made(cls):
+        model = cls()
+        model.norm, model.other = layers.BatchNormalization(), layers.Dense(2)
+        model(some(2, 3))
+        return model
