@@ -237,7 +237,7 @@ def complete(old, new, copies):
     pairs = list(_pairs(old, new, copies, set()))
     twins: dict[int, Any] = {}
     for one, twin in pairs:
-        _copy_own_weights(one, twin)
+        copy_state(one, twin)
         twins.update(zip(map(id, _own(one)), _own(twin), strict=True))
     if {id(w) for w in new.weights} != {id(twins.get(id(w))) for w in old.weights}:
         raise _not_in_config(old, "whose copy has other weights")
@@ -274,8 +274,8 @@ def _own(layer):
     return layer._trainable_variables + layer._non_trainable_variables
 
 
-def _copy_own_weights(old, new):
-    """Copies the state of one layer, without that of layers in it, as saving and loading do."""
+def copy_state(old, new):
+    """Copies the state of one layer, without that of layers in it, as files keep it."""
     mine, its = (weights_of(_own(layer)) for layer in (old, new))
     if mine != its:
         raise _not_in_config(old, f"with weights {mine}, whose copy has {its}")

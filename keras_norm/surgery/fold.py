@@ -9,6 +9,7 @@ from keras_norm.surgery.copying import (
     build_like,
     check_model,
     compile_like,
+    copy_state,
     custom_objects,
     rebuilt,
 )
@@ -49,6 +50,8 @@ def bake(model):
     _copy_weights(model, new)
     for old in model._flatten_layers():
         if old in copies:
+            if not _wrappers(old):
+                copy_state(old, copies(old))  # some layers make more of their weights
             compile_like(old, copies(old))
     return new
 
