@@ -93,18 +93,19 @@ def application(name):
     return randomized(make(weights=None, **shape, **arguments)), some(4, size, size, 3), number
 
 
-@pytest.fixture
-def float64():
-    """Deep networks amplify differences: in float64 there is none that they could amplify."""
+def test_an_application_with_batch_norms_trains_alike():
+    """In float64: over so few samples, deep networks amplify the least difference."""
     keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
-@pytest.mark.parametrize("name", ["MobileNetV2", "ConvNeXtTiny"])
-def test_applications_train_alike(name, float64):
-    model, x, number = application(name)
+    try:
+        model, x, number = application("MobileNetV2")
+    finally:
+        keras.config.set_dtype_policy("float32")
     assert_same(model, accelerated(model, number), x, 1e-8)
+
+
+def test_an_application_with_layer_norms_trains_alike():
+    model, x, number = application("ConvNeXtTiny")
+    assert_same(model, accelerated(model, number), x[:1], 1e-4)
 
 
 @pytest.mark.parametrize("name", ["ResNet50", "DenseNet121"])
