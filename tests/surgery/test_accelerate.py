@@ -104,11 +104,14 @@ def test_an_application_with_batch_norms_trains_alike():
 
 
 def test_an_application_with_layer_norms_trains_alike():
-    model, x, number = application("ConvNeXtTiny")
-    assert_same(model, accelerated(model, number), x[:1], 1e-4)
+    model, x, _ = application("ConvNeXtTiny")
+    # Its first half: the gradients of the kernels in the other take very long on a CPU.
+    last = [layer for layer in model.layers if "stage_1" in layer.name][-1]
+    model = keras.Model(model.inputs, last.output)
+    assert_same(model, accelerated(model, 8), x, 1e-4)
 
 
-@pytest.mark.parametrize("name", ["ResNet50", "DenseNet121"])
+@pytest.mark.parametrize("name", ["ResNet50", "DenseNet121", "ConvNeXtTiny"])
 def test_applications_infer_alike(name):
     model, x, number = application(name)
     np.testing.assert_allclose(accelerated(model, number)(x), model(x), rtol=1e-5, atol=1e-5)
