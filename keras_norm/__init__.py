@@ -39,6 +39,7 @@ from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
 from keras_norm.surgery.fold import bake
+from keras_norm.surgery.replace import accelerate
 from keras_norm.wrappers.spectral import SpectralNormalization
 from keras_norm.wrappers.standardization import WeightStandardization
 from keras_norm.wrappers.weight import WeightNormalization
@@ -84,6 +85,7 @@ __all__ = [
     "WeightNormalization",
     "WeightStandardization",
     "WhiteningNormalization",
+    "accelerate",
     "bake",
     "catalog",
     "export_litert",

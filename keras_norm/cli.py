@@ -124,6 +124,31 @@ def export_litert(
 
 
 @app.command()
+def accelerate(
+    model: Model,
+    out: Annotated[Path, typer.Argument(metavar="OUT.keras", help="The file to write.")],
+) -> None:
+    """Exchange Keras's own norms in a model for those of this package, which train faster."""
+    from keras_norm.export.placing import placed
+    from keras_norm.surgery import replace
+
+    if out.suffix != ".keras":
+        raise ValueError(
+            "`OUT.keras` must be a file that ends in `.keras`. "
+            f"Received: {str(out)!r}. Choose such a name."
+        )
+    new = replace.accelerate(_load(model, compiled=True), print_fn=typer.echo)
+    with placed(out) as path:
+        whole = path.with_name("new.keras")  # Keras insists on the suffix
+        try:
+            new.save(whole)
+            whole.rename(path)
+        finally:
+            whole.unlink(missing_ok=True)
+    typer.echo(f"Wrote {out}")
+
+
+@app.command()
 def verify(
     model: Model,
     file: Annotated[
@@ -139,10 +164,10 @@ def verify(
         raise typer.Exit(1)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, compiled: bool = False) -> Any:
     import keras
 
-    return keras.saving.load_model(path, compile=False)
+    return keras.saving.load_model(path, compile=compiled)
 
 
 def _shape(text: str) -> tuple[int | None, ...]:

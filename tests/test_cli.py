@@ -39,7 +39,15 @@ def run(folder, monkeypatch):
 def test_help_names_every_command(run):
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("list", "invariances", "export-saved-model", "export-litert", "verify"):
+    commands = [
+        "list",
+        "invariances",
+        "accelerate",
+        "export-saved-model",
+        "export-litert",
+        "verify",
+    ]
+    for command in commands:
         assert command in result.output
 
 
@@ -91,6 +99,35 @@ def test_litert(run):
     assert "DOES NOT AGREE" in result.output
 
 
+def test_accelerate(run, folder):
+    layers = [keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()]
+    model = keras.Sequential(layers, name="small")
+    model.compile("adam", "mse")
+    model.save(folder / "slow.keras")
+    result = run("accelerate", "slow.keras", "fast/model.keras")
+    said = "small: exchanged 1 layer for another of keras_norm\n  BatchNormalization: 1\n"
+    assert (result.exit_code, result.output) == (0, f"{said}Wrote fast/model.keras\n")
+    assert [path.name for path in (folder / "fast").iterdir()] == ["model.keras"]
+    new = keras.saving.load_model(folder / "fast" / "model.keras")
+    assert type(new.layers[1]) is keras_norm.BatchNormalization and new.optimizer.name == "adam"
+    assert run("accelerate", "slow.keras", "slow.keras").exit_code == 0
+    assert run("verify", "slow.keras", "fast/model.keras").exit_code == 0
+
+
+def test_accelerate_that_fails_leaves_the_file(run, folder, monkeypatch):
+    before = (folder / "good.keras").read_bytes()
+
+    def fail(model, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(keras.Model, "save", fail)
+    result = run("accelerate", "other.keras", "good.keras")
+    assert (result.exit_code, result.stderr) == (2, "Error: disk full\n")
+    assert (folder / "good.keras").read_bytes() == before
+    assert not list(folder.glob(".good.keras*"))
+
+
 @pytest.mark.parametrize(
     ("text", "shape"), [("5,4,4,1", (5, 4, 4, 1)), (" none, 4,4,1", (None, 4, 4, 1))]
 )
@@ -108,6 +145,7 @@ def test_litert_takes_an_input_shape(run, monkeypatch, text, shape):
     [
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,x"], "commas"),
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,3"], "`input_shape`"),
+        (["accelerate", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
         (["export-litert", "good.keras", "a.bin"], "`path` must be a file that ends in `.tflite`"),
         (["export-saved-model", "good.keras", "."], "`path` must be free"),
         (["export-saved-model", "missing.keras", "a"], "missing.keras"),

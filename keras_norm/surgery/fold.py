@@ -4,6 +4,15 @@ from typing import Any
 
 import keras
 
+from keras_norm.surgery.copying import (
+    Copies,
+    build_like,
+    check_model,
+    compile_like,
+    copy_state,
+    custom_objects,
+    rebuilt,
+)
 from keras_norm.wrappers.base import BaseWeightWrapper
 
 
@@ -34,35 +43,30 @@ def bake(model):
     >>> bake(model).layers
     [<Dense name=first, built=True>]
     """
-    if not isinstance(model, keras.layers.Layer):
-        raise TypeError(
-            "`model` must be a Keras model or layer. "
-            f"Received: model={model!r} (of type {type(model).__name__}). Load it first."
-        )
-    if not model.built:
-        raise ValueError(
-            "`model` must be built: until then it has no weights. "
-            f"Received: {model.name!r} of class {type(model).__name__}, not built. Call it on data."
-        )
-    if isinstance(model, keras.Model) and hasattr(model, "inputs"):
-        new = keras.models.clone_model(model, clone_function=_new_layer, recursive=True)
-    else:
-        new = _new_layer(model)
-        if not new.built:
-            new.build_from_config(model.get_build_config())
+    check_model(model)
+    copies = Copies(_new_layer)
+    new = copies(model)
+    build_like(model, new)
     _copy_weights(model, new)
+    for old in model._flatten_layers():
+        if old in copies:
+            if not _wrappers(old):
+                copy_state(old, copies(old))  # some layers make more of their weights
+            compile_like(old, copies(old))
     return new
 
 
 def _new_layer(layer):
     """A layer like another, but with plain layers for wrappers and its weights still to come."""
     if not isinstance(layer, keras.layers.Layer) or not _wrappers(layer):
-        return type(layer).from_config(layer.get_config())
+        return rebuilt(layer)
     classes = {type(one).__name__: type(one) for one in layer._flatten_layers()}
     config = _plain(keras.saving.serialize_keras_object(layer), classes)
     try:
         # The config is that of a live layer, whose functions have been trusted all along.
-        new = keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
+        new = keras.saving.deserialize_keras_object(
+            config, {**custom_objects(layer), **classes}, safe_mode=False
+        )
     except (TypeError, ValueError) as error:
         raise _not_in_config(layer, _wrappers(layer)) from error
     if _wrappers(new):

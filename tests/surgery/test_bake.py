@@ -85,6 +85,20 @@ def test_a_model_without_wrappers_is_copied():
         np.testing.assert_array_equal(one, other)
 
 
+def test_what_a_data_norm_has_learned_and_inputs_stay():
+    data = layers.Normalization()
+    data.adapt(np.array([[1.0, 2.0], [5.0, 3.0]]))
+    inputs = keras.Input((2,)), keras.Input((4,), sparse=True, name="sparse")
+    outputs = WN(layers.Dense(2))(data(inputs[0])), layers.Lambda(lambda x: np.pi * x)(inputs[1])
+    model, x = keras.Model(inputs, outputs), [np.ones((3, 2)), np.ones((3, 4))]
+    model.compile("sgd", lambda y, p: np.pi * (y - p))
+    baked = keras_norm.bake(model)
+    assert [i.name for i in baked.inputs] == [i.name for i in model.inputs]
+    assert baked.inputs[1].sparse and baked.compiled
+    for one, other in zip(model(x), baked(x), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-6)
+
+
 class Hidden(keras.Model):
     """Makes its wrapper itself, as no config says."""
 
