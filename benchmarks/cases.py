@@ -31,7 +31,8 @@ class Row:
 
     @property
     def title(self):
-        return f"{self.layer} / {self.peer}"
+        """As a table has it."""
+        return f"{self.layer} | {self.peer}"
 
 
 ROWS = (

@@ -37,7 +37,7 @@ def kept(layer, case):
 
 
 def kept_by(function, shape, dtype="float32"):
-    """Bytes kept by a function of one tensor."""
+    """Bytes kept by a function of one tensor for the gradients of it and of all variables."""
     forward = set()
 
     @tf.function
@@ -48,7 +48,7 @@ def kept_by(function, shape, dtype="float32"):
         forward.update(op.name for op in x.graph.get_operations())
         # dy arrives later: it is no more than the gradient's own input.
         forward.discard(dy.op.name)
-        return y, tape.gradient(y, x, dy)
+        return y, tape.gradient(y, [x, *tape.watched_variables()], dy)
 
     spec = tf.TensorSpec(shape, dtype)
     graph = step.get_concrete_function(spec, spec).graph

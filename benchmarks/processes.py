@@ -35,7 +35,8 @@ class Peer:
     """A running peer, asked for case after case."""
 
     def __init__(self, library):
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115: it lives as long as the process
+        # It lives as long as the process.
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [python_of(library), "-m", f"benchmarks.peers.{library}_peer"],
             stdin=subprocess.PIPE,
