@@ -19,7 +19,8 @@ A tensor that fits into a cache has no such floor: small inputs have a table of 
 over its shapes. Peers of other libraries live in environments and processes of their own. Both
 are run right after one another, for every shape. The ratio is given twice, of the times and of the
 times over each process's own copy, since a library's way to get memory is in its copy, too. All
-use as many threads as the process may use cores.
+use as many threads as the process may use cores. PyTorch suffers most from company on the
+machine: the load at the start stands in the results.
 
 **Memory.** What a step keeps between forward and backward: see `benchmarks.memory`.
 """

@@ -244,7 +244,8 @@ def markdown(results):
     a = results.about
     parts = [
         "# Benchmarks",
-        f"{a['date']}, {a['processor']}, {a['cores']} cores, {a['system']}, Python {a['python']}. "
+        f"{a['date']}, {a['processor']}, {a['cores']} cores, {a['system']}, Python {a['python']}; load "
+        f"{a['load']} at the start. "
         "Geometric means over the shapes, medians of alternating calls; the method stands in "
         "`benchmarks/__init__.py`.",
     ]

@@ -31,6 +31,7 @@ def about():
         "cores": cores(),
         "system": platform.system(),
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
     }
 
 
