@@ -14,8 +14,8 @@ help:
 	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
 	@echo 'make test   runs the tests'
 	@echo 'make lint   checks style and types'
-	@echo 'make bench-quick  prints how fast the layers are beside Keras (3 minutes)'
-	@echo 'make bench  measures everything, other libraries too, into benchmarks/results (hours)'
+	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
+	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
 	@echo 'make clean  deletes .venv and everything that the others write'
 
 demo: $(VENV)/installed-demo

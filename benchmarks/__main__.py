@@ -47,7 +47,7 @@ def describe(case):
 
 
 def measure(planned_cases, results, shared):
-    """Runs the cases with a bar; an interruption ends the run and keeps what there is."""
+    """Runs the cases with a bar and says whether it came to the end."""
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
         task = progress.add_task("", total=len(planned_cases), completed=-1)
@@ -60,15 +60,20 @@ def measure(planned_cases, results, shared):
             )
             progress.update(task, completed=len(planned_cases), description="done")
         except KeyboardInterrupt:
-            console.print("[yellow]Interrupted. What has been measured is kept.")
+            console.print("[yellow]Interrupted. `--resume` goes on from what is kept.")
+            return False
+    return True
 
 
 def write(results, folder):
     """The table and the figure beside the records."""
     text = report.markdown(results)
     runner.replace(folder / "results.md", lambda path: path.write_text(text))
-    runner.replace(folder / "ratios.png", lambda path: figure.draw(results, path))
-    console.print(f"Written to {folder}: results.json, results.md, ratios.png")
+    files = ["results.json", "results.md"]
+    if figure.lines_of(results):
+        runner.replace(folder / "ratios.png", lambda path: figure.draw(results, path))
+        files.append("ratios.png")
+    console.print(f"Written to {folder}: {', '.join(files)}")
 
 
 def main(
@@ -86,14 +91,16 @@ def main(
     plan = planned(quick, part, shape, path, repeats, library)
     folder = output or (None if quick else RESULTS)
     results = runner.Results(folder and folder / "results.json", resume)
-    measure(cases.cases(plan), results, one_process)
-    console.print(report.headlines(results))
+    finished = measure(cases.cases(plan), results, one_process)
+    if report.select(results, part="layers"):
+        console.print(report.headlines(results))
     for record in results.records:
         if "error" in record:
             console.print(f"[red]{describe(record)}: {record['error']}", highlight=False)
     if folder:
         write(results, folder)
-    raise typer.Exit(any("error" in record for record in results.records))
+    failed = any("error" in record for record in results.records)
+    raise typer.Exit(int(failed) if finished else 130)
 
 
 if __name__ == "__main__":

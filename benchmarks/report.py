@@ -66,7 +66,7 @@ def size_of(shape):
 
 def headline_cells(results):
     """Layer, peer, ratios of a float32 step in graph and XLA, and ours over the floor."""
-    for row in ROWS:
+    for row in ROWS if select(results, part="layers") else ():
         graph, xla = (row_summary(results, row, path) for path in ("graph", "xla"))
         floors = f"{number(graph.over_floor, '{:.1f}')} / {number(xla.over_floor, '{:.1f}')}"
         yield row.layer, row.peer, number(graph.ratio), number(xla.ratio), floors
@@ -244,8 +244,8 @@ def markdown(results):
     a = results.about
     parts = [
         "# Benchmarks",
-        f"{a['date']}, {a['processor']}, {a['cores']} cores, {a['system']}, Python {a['python']}; load "
-        f"{a['load']} at the start. "
+        f"{a['date']}, {a['processor']}, {a['cores']} cores, {a['system']}, Python {a['python']}; "
+        f"load {a['load']} at the start. "
         "Geometric means over the shapes, medians of alternating calls; the method stands in "
         "`benchmarks/__init__.py`.",
     ]
