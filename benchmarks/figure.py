@@ -4,13 +4,16 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from benchmarks.cases import OTHERS, ROWS
 from benchmarks.report import NAMES, library_summary, row_summary
 
 STYLES = {"graph": ("o", "#4477aa", "graph"), "xla": ("D", "#cc6633", "XLA")}
-TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32)
+TICKS = {1 / 16: "1/16", 1 / 4: "1/4", 1 / 2: "1/2"} | {
+    tick: f"{tick}×" for tick in (1, 2, 4, 8, 16, 64)
+}
 
 
 def lines_of(results):
@@ -37,13 +40,14 @@ def scatter(panel, lines, pick):
                 continue
             panel.plot(value, place + offset, marker, color=color, label=label, markersize=6)
             panel.annotate(
-                f"{value:.2g}" if value < 10 else f"{value:.0f}",
+                f"{value:.2f}" if value < 10 else f"{value:.0f}",
                 (value, place + offset),
                 (7, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
                 color=color,
+                path_effects=[withStroke(linewidth=3, foreground="white")],  # over the line at 1
             )
 
 
@@ -54,10 +58,10 @@ def scale(panel, lines, title):
     panel.set_xlim(min(low, 0.9) / 1.1, max(high, 2) * 1.4)
     low, high = panel.get_xlim()
     ticks = [tick for tick in TICKS if low <= tick <= high]
-    panel.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+    panel.set_xticks(ticks, [TICKS[tick] for tick in ticks])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.axvline(1, color="black", linewidth=1)
+    panel.axvline(1, color="black", linewidth=1, zorder=1)
     for place in range(1, len(lines), 2):
         panel.axhspan(place - 0.5, place + 0.5, color="#f3f3f3", zorder=0)
     panel.set_ylim(len(lines) - 0.5, -0.5)
