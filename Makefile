@@ -1,9 +1,12 @@
 # Each target sets up .venv by itself; it needs Python 3.11 or newer with pip, and make.
 PYTHON ?= python3
 VENV := .venv
+# Libraries to compare with; TensorFlow Addons needs a Python 3.11 of its own where $(PYTHON) is newer.
+PEERS ?= torch flax addons
+ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench bench-quick clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
@@ -11,6 +14,8 @@ help:
 	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
 	@echo 'make test   runs the tests'
 	@echo 'make lint   checks style and types'
+	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
+	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
 	@echo 'make clean  deletes .venv and everything that the others write'
 
 demo: $(VENV)/installed-demo
@@ -27,8 +32,15 @@ lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
+bench-quick: $(VENV)/installed-bench
+	$(VENV)/bin/python -m benchmarks --quick
+
+bench: $(VENV)/installed-bench $(PEERS:%=.venv-%/installed)
+	@echo '==> Measuring; what is measured before an interruption is kept'
+	$(VENV)/bin/python -m benchmarks $(PEERS:%=--library=%)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info saved_models/demo
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info saved_models/demo
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -41,4 +53,11 @@ $(VENV)/created:
 $(VENV)/installed-%: pyproject.toml $(VENV)/created
 	@echo '==> Installing keras_norm and what `make $*` needs (the first time, some minutes)'
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-input --editable '.[$*]'
+	@touch $@
+
+# Other libraries do not share .venv: each brings its own versions of the same packages.
+.venv-%/installed: benchmarks/peers/%.txt
+	@echo '==> Installing $* to compare with (some minutes)'
+	$(if $(filter addons,$*),$(ADDONS_PYTHON),$(PYTHON)) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --disable-pip-version-check --no-input -r $<
 	@touch $@
