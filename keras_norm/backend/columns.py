@@ -138,7 +138,7 @@ def _backward(dy: Any, x: Any, gamma: Any, *tables: Any, over: Any, epsilon: flo
 
 
 def _like(table: Any, weight: Any) -> Any:
-    """A gradient [P, 1, C] in the shape of the weight: of one for all tables, or of one for each."""
+    """A gradient [P, 1, C] in the shape of the weight, one for all tables or one for each."""
     return tf.reduce_sum(table, 0, keepdims=True) if weight.shape[0] == 1 else table
 
 

@@ -127,5 +127,5 @@ def _per_channel(weight, x, joint):
     if weight is None:
         return True
     first, *space, channels = weight.shape
-    own = first == 1 or (not joint or first is not None) and first == x.shape[0]
+    own = first == 1 or ((not joint or first is not None) and first == x.shape[0])
     return own and channels == x.shape[-1] and all(size == 1 for size in space)
