@@ -5,7 +5,7 @@ from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
 from keras_norm.arguments import KeepsArguments, check_number
-from keras_norm.ops import Moments, affine, axes, count, moments
+from keras_norm.ops import Moments, affine, axes, count, standardize
 
 AFFINE = frozenset(
     f"{weight}_{what}"
@@ -318,10 +318,22 @@ class BaseBatchNormalization(BaseNormalization):
         """Whether this call normalizes with moments of the batch and updates the moving ones."""
         return bool(training) and self.trainable
 
-    def batch_moments(self, x, mask):
-        """Moments of the batch over all axes but `axis`."""
-        over = axes.others(self.axes_of(x), len(x.shape))
-        return moments(x, over, mask=mask, synchronized=self.synchronized)
+    def standardize_batch(self, x, gamma, beta, mask, correct=None):
+        """x normalized with the moments of the batch over all axes but `axis`, and the moments.
+
+        `correct(moments, gamma, beta)` returns the gamma and beta to use instead.
+        """
+        return standardize(
+            x,
+            axes.others(self.axes_of(x), len(x.shape)),
+            gamma,
+            beta,
+            self.epsilon,
+            mask=mask,
+            synchronized=self.synchronized,
+            correct=correct,
+            training=True,
+        )
 
     def moving_moments(self, x):
         """The moving moments in x's dtype, broadcasting to x."""

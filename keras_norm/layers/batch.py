@@ -83,8 +83,7 @@ class BatchNormalization(BaseBatchNormalization):
     def normalize(self, x, gamma, beta, training, mask):
         if not self.uses_batch(training):
             return normalize(x, self.moving_moments(x), gamma, beta, self.epsilon)
-        batch = self.batch_moments(x, mask)
-        y = normalize(x, batch, gamma, beta, self.epsilon)
+        y, batch = self.standardize_batch(x, gamma, beta, mask)
         self.update_moving_moments(batch, x, mask)
         return y
 
@@ -211,15 +210,18 @@ class BatchRenormalization(BaseBatchNormalization):
         moving = self.moving_moments(x)
         if not self.uses_batch(training):
             return normalize(x, moving, gamma, beta, self.epsilon)
-        batch = self.batch_moments(x, mask)
         rmin, rmax, dmax = self.limits(x.dtype)
         deviation = ops.sqrt(moving.variance + self.epsilon)
-        r = ops.clip(ops.sqrt(batch.variance + self.epsilon) / deviation, rmin, rmax)
-        # shift and moving_mean are close, their difference is exact, and then comes the residual.
-        distance = (batch.shift - moving.shift) + batch.residual
-        d = ops.clip(distance / deviation, -dmax, dmax)
-        r, d = ops.stop_gradient(r), ops.stop_gradient(d)
-        y = normalize(x, batch, affine(r, gamma, None), affine(d, gamma, beta), self.epsilon)
+
+        def correct(batch, gamma, beta):
+            r = ops.clip(ops.sqrt(batch.variance + self.epsilon) / deviation, rmin, rmax)
+            # shift and moving_mean are close, their difference is exact; then comes the residual.
+            distance = (batch.shift - moving.shift) + batch.residual
+            d = ops.clip(distance / deviation, -dmax, dmax)
+            r, d = ops.stop_gradient(r), ops.stop_gradient(d)
+            return affine(r, gamma, None), affine(d, gamma, beta)
+
+        y, batch = self.standardize_batch(x, gamma, beta, mask, correct)
         self.update_moving_moments(batch, x, mask)
         self.step.assign(self.step + 1)
         return y

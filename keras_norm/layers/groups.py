@@ -10,9 +10,8 @@ from keras_norm.ops import (
     length,
     mean,
     mean_square,
-    moments,
-    normalize,
     normalize_by_root,
+    standardize,
 )
 
 _AUTHORS_EPSILON = initializers.Constant(1e-4)  # what a learned ε starts at
@@ -99,8 +98,8 @@ class GroupNormalization(BaseNormalization):
     def normalize(self, x, gamma, beta, training, mask):
         (channel,) = self.axes_of(x)
         space = axes.others((0, channel), len(x.shape))
-        statistics = moments(x, space, mask=mask, group_axis=channel, groups=self._groups)
-        return normalize(x, statistics, gamma, beta, self.epsilon)
+        how = {"mask": mask, "group_axis": channel, "groups": self._groups, "training": training}
+        return standardize(x, space, gamma, beta, self.epsilon, **how)[0]
 
 
 @register
@@ -159,7 +158,7 @@ class InstanceNormalization(BaseNormalization):
 
     def normalize(self, x, gamma, beta, training, mask):
         space = axes.others((0, *self.axes_of(x)), len(x.shape))
-        return normalize(x, moments(x, space, mask=mask), gamma, beta, self.epsilon)
+        return standardize(x, space, gamma, beta, self.epsilon, mask=mask, training=training)[0]
 
 
 @register

@@ -15,7 +15,7 @@ from keras_norm.ops.moments import (
     merge,
     moments,
 )
-from keras_norm.ops.normalize import affine, centre, normalize, normalize_by_root
+from keras_norm.ops.normalize import affine, centre, normalize, normalize_by_root, standardize
 from keras_norm.ops.resize import resize_nearest
 from keras_norm.ops.steps import loop_of, write_rows
 
@@ -42,6 +42,7 @@ __all__ = [
     "normalize_by_root",
     "product",
     "resize_nearest",
+    "standardize",
     "uncolumns",
     "whitening",
     "window_sum",

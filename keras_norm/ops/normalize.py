@@ -1,11 +1,12 @@
 """Normalization with given statistics, gamma and beta."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
 from keras_norm.backend import overridable
-from keras_norm.ops.moments import Moments
+from keras_norm.ops.moments import Moments, moments
 
 
 @overridable
@@ -49,6 +50,54 @@ def normalize(x: Any, moments: Moments, gamma: Any, beta: Any, epsilon: float) -
             return y + (beta - leftover)
         y = y - leftover
     return affine(y, None if joined else gamma, beta)
+
+
+def standardize(x: Any, axes: Sequence[int], gamma: Any, beta: Any, epsilon: float, **how: Any):
+    """`moments` over `axes`, and `normalize` with them.
+
+    Args:
+        x: A tensor of float32 or wider.
+        axes: Axes that are reduced.
+        gamma: Factor that broadcasts to x, or `None`.
+        beta: Offset that broadcasts to x, or `None`.
+        epsilon: Added to the variance.
+        how: `mask`, `group_axis`, `groups` and `synchronized`, as `moments` takes them; `correct`,
+            a function of the moments, as constants, gamma and beta that returns the gamma and beta
+            to use instead; `training`, whether a gradient will be asked for.
+
+    Returns:
+        A tensor of x's shape, and the moments, as constants.
+    """
+    given = how.pop("correct", None)
+    if given is not None:
+        how["correct"] = lambda *parts: given(Moments(*parts[:3]), *parts[3:])
+    y, *statistics = moments_and_quotient(x, tuple(axes), gamma, beta, epsilon, **how)
+    return y, Moments(*statistics)
+
+
+@overridable
+def moments_and_quotient(
+    x: Any,
+    axes: Sequence[int],
+    gamma: Any,
+    beta: Any,
+    epsilon: float,
+    *,
+    mask: Any = None,
+    group_axis: int | None = None,
+    groups: int = 1,
+    synchronized: bool = False,
+    correct: Callable[..., tuple] | None = None,
+    training: Any = None,
+) -> tuple:
+    """The result of `standardize`, with the moments as shift, residual and variance."""
+    statistics = moments(
+        x, axes, mask=mask, group_axis=group_axis, groups=groups, synchronized=synchronized
+    )
+    constants = [ops.stop_gradient(part) for part in statistics]
+    if correct is not None:
+        gamma, beta = correct(*constants, gamma, beta)
+    return normalize(x, statistics, gamma, beta, epsilon), *constants
 
 
 def centre(x: Any, moments: Moments, beta: Any) -> Any:

@@ -1,0 +1,153 @@
+"""TensorFlow kernels of norms whose statistics run over the rows of tables [P, S, C], C last.
+
+Each kernel is compiled by XLA, alone or with what surrounds it. What makes them fast on a CPU:
+
+- XLA reduces a tensor that lies in memory at the speed of memory, but an expression such as
+  (x - s)² several times slower: it forms one output after the other. So the S rows are cut into
+  slabs, and the expressions of all slabs are added up elementwise, which vectorizes; what is left
+  to reduce is one slab.
+- Σ(x - s) and Σ(x - s)² need one pass between them where s is known beforehand. s is the mean over
+  the first sixteenth of the rows. (s - mean)² is at most 16 times the variance, so that
+  Σ(x - s)²/n - (Σ(x - s)/n)² loses four bits at the very most, for any mean of the data (Chan,
+  Golub, LeVeque 1983).
+- The gradient is written by hand and keeps x and small tables.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+SLABS = 32
+SHARE = 16  # The shift is the mean over this part of the rows.
+
+
+class Kernels(NamedTuple):
+    """`statistics(x)`: shift, residual, variance; `normalize(x, gamma, beta, *statistics)`: y."""
+
+    statistics: Any
+    normalize: Any
+
+
+def slabs_of(rows: int) -> int:
+    """The largest number of slabs, up to `SLABS`, that divides the rows."""
+    return next(k for k in range(min(SLABS, rows), 0, -1) if rows % k == 0)
+
+
+@functools.cache
+def kernels(groups: int | None, epsilon: float) -> Kernels:
+    """The kernels of one norm.
+
+    Args:
+        groups: Number of groups of neighbouring channels that share statistics within each table,
+            or `None` for statistics of each channel over all tables, as batch norm has them.
+        epsilon: Added to the variance.
+
+    Returns:
+        Functions of tensors [P, S, C] of float32, S and C known.
+    """
+    over = functools.partial(_over, groups=groups)
+    statistics = _compiled(functools.partial(_statistics, over=over))
+    forward = _compiled(functools.partial(_forward, epsilon=epsilon))
+    backward = _compiled(functools.partial(_backward, over=over, epsilon=epsilon))
+
+    @tf.custom_gradient
+    def slope(dy, x, gamma, *tables):
+        def curvature(*upstream):
+            with tf.GradientTape() as tape:
+                tape.watch([dy, x, gamma])
+                slopes = _slope_by_definition(dy, x, gamma, over, epsilon)
+            first = tape.gradient(slopes, [dy, x, gamma], upstream)
+            return *first, *(None for _ in tables)
+
+        return backward(dy, x, gamma, *tables), curvature
+
+    @tf.custom_gradient
+    def normalize(x, gamma, beta, *tables):
+        def gradient(dy):
+            return *slope(dy, x, gamma, *tables), *(None for _ in tables)
+
+        return forward(x, gamma, beta, *tables), gradient
+
+    return Kernels(statistics, normalize)
+
+
+def _compiled(function: Any) -> Any:
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def _over(table: Any, groups: int | None) -> Any:
+    """Averages [P, 1, C] over what shares statistics."""
+    channels = table.shape[-1]
+    if groups is None:
+        tables = tf.cast(tf.maximum(tf.shape(table)[0], 1), table.dtype)
+        return tf.reduce_sum(table, 0, keepdims=True) / tables
+    if groups == channels:
+        return table
+    means = tf.reduce_mean(tf.reshape(table, (-1, groups, channels // groups)), -1, keepdims=True)
+    spread = tf.tile(means, (1, 1, channels // groups))
+    return tf.reshape(spread, (-1, 1, channels))
+
+
+def _sums(function: Any, *tensors: Any) -> list:
+    """Sums over the rows of each result of a function of slabs of the tensors."""
+    rows, channels = tensors[0].shape[1:]
+    number = slabs_of(rows)
+    cut = [tf.reshape(one, (-1, number, rows // number, channels)) for one in tensors]
+    totals = function(*(one[:, 0] for one in cut))
+    for slab in range(1, number):
+        terms = function(*(one[:, slab] for one in cut))
+        totals = [total + term for total, term in zip(totals, terms, strict=True)]
+    return [tf.reduce_sum(total, 1, keepdims=True) for total in totals]
+
+
+def _statistics(x: Any, over: Any) -> tuple:
+    rows = x.shape[1]
+    shift = over(tf.reduce_mean(x[:, : max(rows // SHARE, 1)], 1, keepdims=True))
+    # Rounded to its dtype in every kernel that reads it, also where products and sums are joined.
+    shift = tf.maximum(shift, x.dtype.min)
+
+    def powers(slab: Any) -> tuple:
+        centred = slab - shift
+        return centred, centred * centred
+
+    first, second = (over(total / rows) for total in _sums(powers, x))
+    variance = tf.maximum(second - first * first, 0.0)
+    variance = tf.where(tf.shape(x)[0] > 0, variance, tf.ones_like(variance))
+    return shift, first, variance
+
+
+def _forward(x: Any, gamma: Any, beta: Any, *tables: Any, epsilon: float) -> Any:
+    shift, residual, variance = tables
+    factor = gamma / tf.sqrt(variance + epsilon)
+    return (x - shift) * factor + (beta - residual * factor)
+
+
+def _backward(dy: Any, x: Any, gamma: Any, *tables: Any, over: Any, epsilon: float) -> tuple:
+    """dx = (gamma · dy - mean(gamma · dy) - x̂ · mean(gamma · dy · x̂)) / √(variance + ε)."""
+    shift, residual, variance = tables
+    rate = 1.0 / tf.sqrt(variance + epsilon)
+    of_dy, of_product = _sums(lambda d, one: (d, d * (one - shift)), dy, x)
+    of_product = (of_product - residual * of_dy) * rate  # Σ dy · x̂
+    rows = x.shape[1]
+    mean_dy, mean_product = over(gamma * of_dy / rows), over(gamma * of_product / rows)
+    slant = rate * mean_product
+    centred = (x - shift) * slant + (mean_dy - residual * slant)
+    dx = (gamma * dy - centred) * rate
+    return dx, _like(of_product, gamma), _like(of_dy, gamma)
+
+
+def _like(table: Any, weight: Any) -> Any:
+    """A gradient [P, 1, C] in the shape of the weight, one for all tables or one for each."""
+    return tf.reduce_sum(table, 0, keepdims=True) if weight.shape[0] == 1 else table
+
+
+def _slope_by_definition(dy: Any, x: Any, gamma: Any, over: Any, epsilon: float) -> tuple:
+    """`_backward`, such that it can be differentiated in turn."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, gamma])
+        centred = x - over(tf.reduce_mean(x, 1, keepdims=True))
+        variance = over(tf.reduce_mean(centred * centred, 1, keepdims=True))
+        y = centred * (gamma / tf.sqrt(variance + epsilon))
+    dx, dgamma = tape.gradient(y, [x, gamma], dy)
+    return dx, dgamma, _like(tf.reduce_sum(dy, 1, keepdims=True), gamma)

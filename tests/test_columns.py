@@ -1,0 +1,205 @@
+"""Compiled kernels against the definition in float64: hard inputs, odd shapes, second gradients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_norm import backend, portable_only
+from keras_norm.backend import columns
+from keras_norm.backend import tensorflow as fast
+from keras_norm.catalog import catalog
+from tests.conformance.support import assert_close, backward, built, data, randomize, weights_of
+from tests.conformance.test_numerics import HARD
+
+ROWS = [catalog[name] for name in ("batch", "renorm", "group", "instance")]
+SHAPES = [(2, 8, 9, 6), (3, 7, 6), (2, 3, 5, 4, 6), (1, 1, 37, 6), (5, 2, 1, 12)]
+
+
+@pytest.fixture(autouse=True)
+def every_size_is_worthwhile(monkeypatch):
+    monkeypatch.setattr(fast, "WORTHWHILE", 0)
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Whether the kernels answered, for each call in a graph."""
+    counted, override = [], fast.moments_and_quotient
+
+    def counting(*args, **kwargs):
+        result = override(*args, **kwargs)
+        if not tf.executing_eagerly():
+            counted.append(result is not NotImplemented)
+        return result
+
+    monkeypatch.setattr(backend, "override_of", lambda n: counting if "quotient" in n else None)
+    return counted
+
+
+def exact(row, shape, x, dy, weights):
+    """y, dx and the weights' gradients in float64, of the definition; and the weights after."""
+    layer = built(row, shape, dtype="float64")
+    layer.set_weights([weights[w.name] for w in layer.weights])
+    return *backward(layer, "eager", True)(x.astype("float64"), dy.astype("float64")), layer
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_hard_inputs(row, mode, answers):
+    shape = SHAPES[0]
+    normal, dy = np.random.default_rng(0).standard_normal(shape), data(shape, 3)
+    layer, failures = built(row, shape), []
+    initial, step = layer.get_weights(), backward(layer, mode, True)
+    for name, (change, _) in HARD.items():
+        x = change(normal).astype("float32")
+        layer.set_weights(initial)
+        y, dx, dweights, _ = exact(row, shape, x, dy, weights_of(layer))
+        actual_y, actual_dx, actual = step(x, dy)
+        try:
+            assert_close(actual_y, y, 1e-5)
+            assert_close(actual_dx, dx, 1e-4)
+            for weight, gradient in dweights.items():
+                assert_close(actual[weight], gradient, 1e-4, np.abs(dy).max())
+        except AssertionError as error:
+            failures.append(f"{name}: {error}")
+    assert not failures, "\n".join(failures)
+    assert answers and all(answers)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_shapes(row, shape, mode, answers):
+    layer = built(row, shape)
+    x, dy = data(shape), data(shape, 3)
+    y, dx, dweights, wide = exact(row, shape, x, dy, weights_of(layer))
+    actual_y, actual_dx, actual = backward(layer, mode, True)(x, dy)
+    assert_close(actual_y, y, 2e-6)
+    assert_close(actual_dx, dx, 1e-5)
+    for name, gradient in dweights.items():
+        assert_close(actual[name], gradient, 1e-5, np.abs(dy).max())
+    for name, value in weights_of(wide).items():
+        assert_close(weights_of(layer)[name], value, 2e-6, 1.0)
+    assert answers == [True]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_second_gradients(row, answers):
+    shape = SHAPES[0]
+    x, v, dy = (tf.constant(data(shape, seed)) for seed in range(3))
+
+    def curvature(layer, x, v, dy):
+        variables = layer.trainable_weights
+        with tf.GradientTape() as outer:
+            outer.watch([x, dy])
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                loss = tf.reduce_sum(tf.sin(layer(x, training=True)) * dy)
+            value = tf.reduce_sum(inner.gradient(loss, x) * v)
+        return outer.gradient(value, [x, dy, *(w.value for w in variables)])
+
+    # Renorm's r and d are held constant, so that its definition has another second gradient.
+    layers = [built(row, shape, dtype=dtype, **row.uncorrected) for dtype in ("float32", "float64")]
+    wide = [tf.cast(tensor, tf.float64) for tensor in (x, v, dy)]
+    expected = curvature(layers[1], *wide)
+    for jit in (False, True):
+        randomize(layers[0])
+        compiled = tf.function(curvature, jit_compile=jit, autograph=False)
+        for actual, wanted in zip(compiled(layers[0], x, v, dy), expected, strict=True):
+            assert_close(actual, wanted, 2e-5)
+    assert answers == [True, True]
+
+
+def test_gamma_and_beta_of_each_sample(answers):
+    """As conditional norms hand them in."""
+    x, dy = (tf.constant(data((3, 4, 5, 6), seed)) for seed in (0, 3))
+    weights = [tf.constant(data((3, 1, 1, 6), seed)) for seed in (1, 2)]
+    layer = built(catalog["instance"], (3, 4, 5, 6), center=False, scale=False)
+
+    def slopes(x, dy, gamma, beta, training):
+        with tf.GradientTape() as tape:
+            tape.watch([x, gamma, beta])
+            y = layer.normalize_with(x, gamma, beta, training=training)
+        return y, *tape.gradient(y, [x, gamma, beta], dy)
+
+    results = [
+        tf.function(slopes, autograph=False)(x, dy, *weights, training)
+        for training in (True, False)
+    ]
+    for actual, expected in zip(*results, strict=True):
+        assert_close(actual, expected.numpy(), 1e-5)
+    assert answers == [True, False]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_unknown_and_empty_batches(row, answers):
+    layer = built(row, (None, 4, 5, 6))
+    signature = [tf.TensorSpec((None, 4, 5, 6)), tf.TensorSpec((None, 4, 5, 6))]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def step(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        return y, tape.gradient(y, x, dy)
+
+    initial = weights_of(layer)
+    for batch in (4, 1, 0):
+        shape = (batch, 4, 5, 6)
+        x, dy = data(shape), data(shape, 3)
+        randomize(layer)
+        y, dx = step(x, dy)
+        after = weights_of(layer)
+        assert y.shape == dx.shape == shape
+        assert all(np.isfinite(value).all() for value in after.values())
+        if batch == 0:
+            for name in set(after) - {"step"}:
+                np.testing.assert_array_equal(after[name], initial[name])
+        else:
+            expected_y, expected_dx, _, _ = exact(row, shape, x, dy, initial)
+            assert_close(y, expected_y, 2e-6)
+            assert_close(dx, expected_dx, 1e-5, np.abs(dy).max())
+    assert answers == [True]
+
+
+def declined(**changes):
+    """Whether the override declines, in a graph, what it takes but for the changes."""
+    example = {"x": tf.zeros((2, 4, 4, 6)), "axes": (1, 2), "training": True, **changes}
+    found = []
+
+    @tf.function(autograph=False)
+    def call():
+        found.append(fast.moments_and_quotient(gamma=None, beta=None, epsilon=1e-3, **example))
+
+    call()
+    return found[0] is NotImplemented
+
+
+def test_what_the_kernels_decline(monkeypatch):
+    assert not declined()
+    assert declined(training=False) and declined(mask=tf.ones((2, 4, 4, 1), tf.bool))
+    assert declined(x=tf.zeros((2, 4, 4, 6), tf.float64)) and declined(synchronized=True)
+    assert declined(axes=(2, 3)) and declined(axes=(1,)) and declined(group_axis=1)
+    assert declined(x=tf.zeros((2, 6)), axes=(0,)) and declined(x=tf.zeros((2, 1, 1, 6)))
+    assert fast.moments_and_quotient(tf.zeros((2, 4, 4, 6)), (1, 2), None, None, 1e-3) is (
+        NotImplemented
+    )
+    monkeypatch.setattr(fast, "WORTHWHILE", 2 * 4 * 4 * 6 + 1)
+    assert declined()
+    monkeypatch.setattr(fast, "WORTHWHILE", 0)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert declined()
+
+
+def test_exported_graphs_and_graphs_of_inference_hold_no_kernel(answers):
+    layer = built(catalog["group"], (2, 8, 9, 6))
+    x = data((2, 8, 9, 6))
+    with portable_only():
+        tf.function(lambda x: layer(x, training=True), autograph=False)(x)
+    assert answers == []
+    graph = tf.function(lambda x: layer(x, training=False), autograph=False)
+    functions = graph.get_concrete_function(x).graph.as_graph_def().library.function
+    assert not any("_XlaMustCompile" in function.attr for function in functions)
+
+
+def test_slabs_divide_the_rows():
+    assert [columns.slabs_of(rows) for rows in (1, 7, 49, 56 * 56, 37)] == [1, 7, 7, 32, 1]
