@@ -213,12 +213,10 @@ class BatchRenormalization(BaseBatchNormalization):
         rmin, rmax, dmax = self.limits(x.dtype)
         deviation = ops.sqrt(moving.variance + self.epsilon)
 
-        def correct(batch, gamma, beta):
+        def correct(batch, gamma, beta):  # the batch's moments as constants
             r = ops.clip(ops.sqrt(batch.variance + self.epsilon) / deviation, rmin, rmax)
             # shift and moving_mean are close, their difference is exact; then comes the residual.
-            distance = (batch.shift - moving.shift) + batch.residual
-            d = ops.clip(distance / deviation, -dmax, dmax)
-            r, d = ops.stop_gradient(r), ops.stop_gradient(d)
+            d = ops.clip((batch.shift - moving.shift + batch.residual) / deviation, -dmax, dmax)
             return affine(r, gamma, None), affine(d, gamma, beta)
 
         y, batch = self.standardize_batch(x, gamma, beta, mask, correct)
