@@ -47,16 +47,36 @@ def kernels(groups: int | None, epsilon: float) -> Kernels:
         Functions of tensors [P, S, C] of float32, S and C known.
     """
     over = functools.partial(_over, groups=groups)
-    statistics = _compiled(functools.partial(_statistics, over=over))
-    forward = _compiled(functools.partial(_forward, epsilon=epsilon))
-    backward = _compiled(functools.partial(_backward, over=over, epsilon=epsilon))
+    return assembled(
+        functools.partial(_statistics, over=over),
+        functools.partial(_forward, epsilon=epsilon),
+        functools.partial(_backward, over=over, epsilon=epsilon),
+        functools.partial(_definition, over=over, epsilon=epsilon),
+    )
+
+
+def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> Kernels:
+    """Kernels of compiled functions, with gradients of first and of any higher order.
+
+    Args:
+        statistics: Function of x that returns tables.
+        forward: Function of x, gamma, beta and the tables that returns y.
+        backward: Function of dy, x, gamma and the tables that returns the gradients of x, gamma and
+            beta, the tables being functions of x.
+        definition: Function of x and gamma that returns y without beta, from whose plain operations
+            second gradients are taken.
+    """
+    statistics, forward, backward = (
+        tf.function(one, jit_compile=True, autograph=False)
+        for one in (statistics, forward, backward)
+    )
 
     @tf.custom_gradient
     def slope(dy, x, gamma, *tables):
         def curvature(*upstream):
             with tf.GradientTape() as tape:
                 tape.watch([dy, x, gamma])
-                slopes = _slope_by_definition(dy, x, gamma, over, epsilon)
+                slopes = _slope_by_definition(dy, x, gamma, definition)
             first = tape.gradient(slopes, [dy, x, gamma], upstream)
             return *first, *(None for _ in tables)
 
@@ -72,10 +92,6 @@ def kernels(groups: int | None, epsilon: float) -> Kernels:
     return Kernels(statistics, normalize)
 
 
-def _compiled(function: Any) -> Any:
-    return tf.function(function, jit_compile=True, autograph=False)
-
-
 def _over(table: Any, groups: int | None) -> Any:
     """Averages [P, 1, C] over what shares statistics."""
     channels = table.shape[-1]
@@ -89,11 +105,10 @@ def _over(table: Any, groups: int | None) -> Any:
     return tf.reshape(spread, (-1, 1, channels))
 
 
-def _sums(function: Any, *tensors: Any) -> list:
-    """Sums over the rows of each result of a function of slabs of the tensors."""
-    rows, channels = tensors[0].shape[1:]
-    number = slabs_of(rows)
-    cut = [tf.reshape(one, (-1, number, rows // number, channels)) for one in tensors]
+def sums(function: Any, *tensors: Any) -> list:
+    """Sums over the rows of each result of a function of slabs of the tensors [P, S, ...]."""
+    number = slabs_of(tensors[0].shape[1])
+    cut = [tf.reshape(one, (-1, number, one.shape[1] // number, one.shape[2])) for one in tensors]
     totals = function(*(one[:, 0] for one in cut))
     for slab in range(1, number):
         terms = function(*(one[:, slab] for one in cut))
@@ -111,7 +126,7 @@ def _statistics(x: Any, over: Any) -> tuple:
         centred = slab - shift
         return centred, centred * centred
 
-    first, second = (over(total / rows) for total in _sums(powers, x))
+    first, second = (over(total / rows) for total in sums(powers, x))
     variance = tf.maximum(second - first * first, 0.0)
     variance = tf.where(tf.shape(x)[0] > 0, variance, tf.ones_like(variance))
     return shift, first, variance
@@ -127,27 +142,31 @@ def _backward(dy: Any, x: Any, gamma: Any, *tables: Any, over: Any, epsilon: flo
     """dx = (gamma · dy - mean(gamma · dy) - x̂ · mean(gamma · dy · x̂)) / √(variance + ε)."""
     shift, residual, variance = tables
     rate = 1.0 / tf.sqrt(variance + epsilon)
-    of_dy, of_product = _sums(lambda d, one: (d, d * (one - shift)), dy, x)
+    of_dy, of_product = sums(lambda d, one: (d, d * (one - shift)), dy, x)
     of_product = (of_product - residual * of_dy) * rate  # Σ dy · x̂
     rows = x.shape[1]
     mean_dy, mean_product = over(gamma * of_dy / rows), over(gamma * of_product / rows)
     slant = rate * mean_product
     centred = (x - shift) * slant + (mean_dy - residual * slant)
     dx = (gamma * dy - centred) * rate
-    return dx, _like(of_product, gamma), _like(of_dy, gamma)
+    return dx, like(of_product, gamma), like(of_dy, gamma)
 
 
-def _like(table: Any, weight: Any) -> Any:
+def like(table: Any, weight: Any) -> Any:
     """A gradient [P, 1, C] in the shape of the weight, one for all tables or one for each."""
     return tf.reduce_sum(table, 0, keepdims=True) if weight.shape[0] == 1 else table
 
 
-def _slope_by_definition(dy: Any, x: Any, gamma: Any, over: Any, epsilon: float) -> tuple:
-    """`_backward`, such that it can be differentiated in turn."""
+def _definition(x: Any, gamma: Any, over: Any, epsilon: float) -> Any:
+    centred = x - over(tf.reduce_mean(x, 1, keepdims=True))
+    variance = over(tf.reduce_mean(centred * centred, 1, keepdims=True))
+    return centred * (gamma / tf.sqrt(variance + epsilon))
+
+
+def _slope_by_definition(dy: Any, x: Any, gamma: Any, definition: Any) -> tuple:
+    """The gradients of x, gamma and beta, such that they can be differentiated in turn."""
     with tf.GradientTape() as tape:
         tape.watch([x, gamma])
-        centred = x - over(tf.reduce_mean(x, 1, keepdims=True))
-        variance = over(tf.reduce_mean(centred * centred, 1, keepdims=True))
-        y = centred * (gamma / tf.sqrt(variance + epsilon))
+        y = definition(x, gamma)
     dx, dgamma = tape.gradient(y, [x, gamma], dy)
-    return dx, dgamma, _like(tf.reduce_sum(dy, 1, keepdims=True), gamma)
+    return dx, dgamma, like(tf.reduce_sum(dy, 1, keepdims=True), gamma)

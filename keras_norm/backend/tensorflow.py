@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from keras_norm.backend import columns
+from keras_norm.backend import columns, rows
 
 WORTHWHILE = 2**14
 """Number of elements from which on calling compiled kernels costs less than it saves."""
@@ -77,55 +77,81 @@ def moments_and_quotient(
     correct=None,
     training=None,
 ):
-    """Moments and quotient by the kernels of `columns`, in graphs that are differentiated.
+    """Moments and quotient by compiled kernels, in graphs that are differentiated.
 
     Declines where there is no such graph: an eager call would compile for every new shape, and the
     graphs of inference are exported, to runtimes without a compiler. Declines masks, replicas that
-    share their moments, axes other than all but the channels, sizes that are not known, and GPUs.
+    share their moments, channels that are not last, sizes that are not known, and GPUs.
     """
-    if not training or tf.executing_eagerly() or mask is not None or synchronized:
+    if synchronized or not _may_compile(x, mask, training):
         return NotImplemented
-    if x.dtype != tf.float32 or tf.config.list_physical_devices("GPU"):
+    over, last = sorted(axes), len(x.shape) - 1
+    joint = over == list(range(last))
+    if over == [last]:
+        found, small = rows.kernels(True, float(epsilon)), tf.shape(x[..., :1])
+    elif joint or (over == list(range(1, last)) and group_axis in (None, last)):
+        sharing = None if joint else x.shape[-1] if group_axis is None else groups
+        found = columns.kernels(sharing, float(epsilon))
+        small = (1 if joint else -1, *(1,) * (last - 1), x.shape[-1])
+    else:
         return NotImplemented
-    rank, joint = len(x.shape), 0 in axes
-    size = _rows(x, axes, group_axis, joint)
-    weights = [_per_channel(weight, x, joint) for weight in (gamma, beta)]
-    if size is None or not all(weights):
+    table = _as_table(x, rank_two=over == [last])
+    if table is None or not all(_per_channel(weight, table, joint) for weight in (gamma, beta)):
         return NotImplemented
-    channels = x.shape[-1]
-    kernels = columns.kernels(
-        None if joint else groups if group_axis is not None else channels, float(epsilon)
-    )
-    table = tf.reshape(x, (-1, size, channels))
-    statistics = kernels.statistics(tf.stop_gradient(table))
-    small = (1 if joint else -1, *(1,) * (rank - 2), channels)
+    statistics = found.statistics(tf.stop_gradient(table))
     constants = [tf.stop_gradient(tf.reshape(one, small)) for one in statistics]
     if correct is not None:
         gamma, beta = correct(*constants, gamma, beta)
-    gamma = tf.ones((1, 1, channels)) if gamma is None else gamma
-    beta = tf.zeros((1, 1, channels)) if beta is None else beta
-    gamma, beta = (tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta))
-    y = kernels.normalize(table, gamma, beta, *statistics)
-    return tf.reshape(y, tf.shape(x)), *constants
+    return _quotient(x, table, gamma, beta, found, statistics), *constants
 
 
-def _rows(x, axes, group_axis, joint):
-    """Number of rows of each table [P, S, C] that x is viewed as, or `None` for no such view."""
-    rank, sizes = len(x.shape), x.shape[1:]
-    over = sorted(axes)
-    if over not in (list(range(rank - 1)), list(range(1, rank - 1))) or None in sizes:
+def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None):
+    """Root and quotient by compiled kernels, as `moments_and_quotient` and where it has them."""
+    if not _may_compile(x, mask, training) or not isinstance(epsilon, float):
+        return NotImplemented
+    table = _as_table(x, rank_two=True) if tuple(axes) == (len(x.shape) - 1,) else None
+    if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
+        return NotImplemented
+    found = rows.kernels(False, epsilon)
+    return _quotient(x, table, gamma, beta, found, found.statistics(tf.stop_gradient(table)))
+
+
+def _may_compile(x, mask, training):
+    """Whether the call is one that kernels are made for."""
+    return (
+        bool(training)
+        and mask is None
+        and x.dtype == tf.float32
+        and not tf.executing_eagerly()
+        and not tf.config.list_physical_devices("GPU")
+    )
+
+
+def _as_table(x, rank_two):
+    """x as a table [P, S, C] of known S and C, or `None` where there is none or it is too small."""
+    batch, *space, channels = x.shape
+    if not space and rank_two:
+        batch, space = 1, [batch]
+    if not space or channels is None or None in space:
         return None
-    if group_axis not in (None, rank - 1) or rank < 3:
-        return None
-    rows, batch = math.prod(sizes[:-1]), x.shape[0]
-    worthwhile = rows * sizes[-1] * (batch or 1) >= WORTHWHILE
-    return rows if worthwhile and rows > 1 else None
+    size = math.prod(space)
+    worthwhile = size * channels * (batch or 1) >= WORTHWHILE
+    return tf.reshape(x, (-1, size, channels)) if worthwhile and size > 1 else None
 
 
-def _per_channel(weight, x, joint):
+def _per_channel(weight, table, joint):
     """Whether a weight is one number per channel, of all samples or of each."""
     if weight is None:
         return True
     first, *space, channels = weight.shape
-    own = first == 1 or ((not joint or first is not None) and first == x.shape[0])
-    return own and channels == x.shape[-1] and all(size == 1 for size in space)
+    own = first == 1 or (first == table.shape[0] and not joint)
+    return own and channels == table.shape[-1] and all(size == 1 for size in space)
+
+
+def _quotient(x, table, gamma, beta, kernels, statistics):
+    channels = x.shape[-1]
+    gamma = tf.ones((1, 1, channels)) if gamma is None else gamma
+    beta = tf.zeros((1, 1, channels)) if beta is None else beta
+    gamma, beta = (tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta))
+    y = kernels.normalize(table, gamma, beta, *statistics)
+    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)

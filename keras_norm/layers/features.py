@@ -2,7 +2,7 @@
 
 from keras_norm.arguments import register
 from keras_norm.layers.base import BaseNormalization
-from keras_norm.ops import axes, mean_square, moments, normalize, normalize_by_root
+from keras_norm.ops import axes, root_and_quotient, standardize
 
 
 @register
@@ -68,8 +68,8 @@ class LayerNormalization(BaseNormalization):
 
     def normalize(self, x, gamma, beta, training, mask):
         over = self.axes_of(x)
-        statistics = moments(x, over, mask=axes.varying(mask, over))
-        return normalize(x, statistics, gamma, beta, self.epsilon)
+        how = {"mask": axes.varying(mask, over), "training": training}
+        return standardize(x, over, gamma, beta, self.epsilon, **how)[0]
 
 
 @register
@@ -149,5 +149,5 @@ class RMSNormalization(BaseNormalization):
         if self.gamma is not None and self.zero_centered_gamma:  # one that is handed in is whole
             gamma = gamma + 1.0
         over = self.axes_of(x)
-        square = mean_square(x, over, axes.varying(mask, over))
-        return normalize_by_root(x, square, gamma, beta, self.epsilon)
+        how = {"mask": axes.varying(mask, over), "training": training}
+        return root_and_quotient(x, over, gamma, beta, self.epsilon, **how)

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_norm.arguments import check_integer, check_number, register
 from keras_norm.layers.base import AFFINE, BaseNormalization
-from keras_norm.ops import mean_square, normalize_by_root, window_sum
+from keras_norm.ops import root_and_quotient, window_sum
 
 _SCALE = 256.0  # a power of two, so that it rounds nothing
 
@@ -66,8 +66,8 @@ class PixelNormalization(BaseNormalization):
         super().__init__(axis, epsilon, center, scale, *args, **kwargs)
 
     def normalize(self, x, gamma, beta, training, mask):
-        square = mean_square(x, self.axes_of(x))
-        return normalize_by_root(x, square, gamma, beta, self.epsilon)
+        over = self.axes_of(x)
+        return root_and_quotient(x, over, gamma, beta, self.epsilon, training=training)
 
 
 @register

@@ -15,7 +15,14 @@ from keras_norm.ops.moments import (
     merge,
     moments,
 )
-from keras_norm.ops.normalize import affine, centre, normalize, normalize_by_root, standardize
+from keras_norm.ops.normalize import (
+    affine,
+    centre,
+    normalize,
+    normalize_by_root,
+    root_and_quotient,
+    standardize,
+)
 from keras_norm.ops.resize import resize_nearest
 from keras_norm.ops.steps import loop_of, write_rows
 
@@ -42,6 +49,7 @@ __all__ = [
     "normalize_by_root",
     "product",
     "resize_nearest",
+    "root_and_quotient",
     "standardize",
     "uncolumns",
     "whitening",

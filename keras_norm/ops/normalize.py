@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from keras_norm.backend import overridable
-from keras_norm.ops.moments import Moments, moments
+from keras_norm.ops.moments import Moments, mean_square, moments
 
 
 @overridable
@@ -119,12 +119,12 @@ def centre(x: Any, moments: Moments, beta: Any) -> Any:
     return affine(y - residual, None, beta)
 
 
-def normalize_by_root(x: Any, mean_square: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
-    """x / √(mean_square + ε) · gamma + beta.
+def normalize_by_root(x: Any, square: Any, gamma: Any, beta: Any, epsilon: Any) -> Any:
+    """x / √(square + ε) · gamma + beta.
 
     Args:
         x: The input.
-        mean_square: Mean of x², broadcasting to x.
+        square: Mean of x², broadcasting to x.
         gamma: Factor that broadcasts to x, or `None`.
         beta: Offset that broadcasts to x, or `None`.
         epsilon: Added to the mean square; a float or a scalar tensor.
@@ -132,10 +132,38 @@ def normalize_by_root(x: Any, mean_square: Any, gamma: Any, beta: Any, epsilon: 
     Returns:
         A tensor of x's shape.
     """
-    factor = reciprocal_sqrt(mean_square + epsilon)
-    if gamma is not None and _is_small(x, mean_square, gamma):
+    factor = reciprocal_sqrt(square + epsilon)
+    if gamma is not None and _is_small(x, square, gamma):
         return affine(x, factor * gamma, beta)
     return affine(x * factor, gamma, beta)
+
+
+@overridable
+def root_and_quotient(
+    x: Any,
+    axes: Sequence[int],
+    gamma: Any,
+    beta: Any,
+    epsilon: Any,
+    *,
+    mask: Any = None,
+    training: Any = None,
+) -> Any:
+    """`mean_square` over `axes`, and `normalize_by_root` with it.
+
+    Args:
+        x: A tensor of float32 or wider.
+        axes: Axes that are reduced.
+        gamma: Factor that broadcasts to x, or `None`.
+        beta: Offset that broadcasts to x, or `None`.
+        epsilon: Added to the mean square; a float or a scalar tensor.
+        mask: Booleans that broadcast to x; only elements with `True` count.
+        training: Whether a gradient will be asked for.
+
+    Returns:
+        A tensor of x's shape.
+    """
+    return normalize_by_root(x, mean_square(x, axes, mask), gamma, beta, epsilon)
 
 
 def _is_small(x: Any, statistic: Any, weight: Any) -> bool:

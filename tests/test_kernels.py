@@ -11,7 +11,7 @@ from keras_norm.catalog import catalog
 from tests.conformance.support import assert_close, backward, built, data, randomize, weights_of
 from tests.conformance.test_numerics import HARD
 
-ROWS = [catalog[name] for name in ("batch", "renorm", "group", "instance")]
+ROWS = [catalog[name] for name in ("batch", "renorm", "group", "instance", "layer", "rms")]
 SHAPES = [(2, 8, 9, 6), (3, 7, 6), (2, 3, 5, 4, 6), (1, 1, 37, 6), (5, 2, 1, 12)]
 
 
@@ -23,15 +23,19 @@ def every_size_is_worthwhile(monkeypatch):
 @pytest.fixture
 def answers(monkeypatch):
     """Whether the kernels answered, for each call in a graph."""
-    counted, override = [], fast.moments_and_quotient
+    counted = []
 
-    def counting(*args, **kwargs):
-        result = override(*args, **kwargs)
-        if not tf.executing_eagerly():
-            counted.append(result is not NotImplemented)
-        return result
+    def counting(override):
+        def call(*args, **kwargs):
+            result = override(*args, **kwargs)
+            if not tf.executing_eagerly():
+                counted.append(result is not NotImplemented)
+            return result
 
-    monkeypatch.setattr(backend, "override_of", lambda n: counting if "quotient" in n else None)
+        return call
+
+    kept = {n: counting(getattr(fast, n)) for n in ("moments_and_quotient", "root_and_quotient")}
+    monkeypatch.setattr(backend, "override_of", kept.get)
     return counted
 
 
@@ -163,12 +167,13 @@ def test_unknown_and_empty_batches(row, answers):
 
 def declined(**changes):
     """Whether the override declines, in a graph, what it takes but for the changes."""
-    example = {"x": tf.zeros((2, 4, 4, 6)), "axes": (1, 2), "training": True, **changes}
+    example = {"x": tf.zeros((2, 4, 4, 6)), "axes": (1, 2), "gamma": None, "beta": None}
+    example |= {"training": True, **changes}
     found = []
 
     @tf.function(autograph=False)
     def call():
-        found.append(fast.moments_and_quotient(gamma=None, beta=None, epsilon=1e-3, **example))
+        found.append(fast.moments_and_quotient(epsilon=1e-3, **example))
 
     call()
     return found[0] is NotImplemented
@@ -179,6 +184,8 @@ def test_what_the_kernels_decline(monkeypatch):
     assert declined(training=False) and declined(mask=tf.ones((2, 4, 4, 1), tf.bool))
     assert declined(x=tf.zeros((2, 4, 4, 6), tf.float64)) and declined(synchronized=True)
     assert declined(axes=(2, 3)) and declined(axes=(1,)) and declined(group_axis=1)
+    assert not declined(axes=(3,)) and not declined(axes=(1,), x=tf.zeros((4, 6)))
+    assert declined(gamma=tf.zeros((2, 4, 4, 6))) and declined(beta=tf.zeros((4, 1, 1, 6)))
     assert declined(x=tf.zeros((2, 6)), axes=(0,)) and declined(x=tf.zeros((2, 1, 1, 6)))
     assert fast.moments_and_quotient(tf.zeros((2, 4, 4, 6)), (1, 2), None, None, 1e-3) is (
         NotImplemented
