@@ -32,7 +32,13 @@ MAY_IMPORT = {
     "export": ["backend", "ops", "layers", "wrappers", "catalog", "export"],
     "cli": ["catalog", "surgery", "export", "report", "__version__"],
 }
-MAY_IMPORT_TENSORFLOW = ("backend.tensorflow", "backend.columns", "backend.rows", "export")
+MAY_IMPORT_TENSORFLOW = (
+    "backend.tensorflow",
+    "backend.blends",
+    "backend.columns",
+    "backend.rows",
+    "export",
+)
 
 
 def name_of(path):

@@ -22,7 +22,11 @@ EXAMPLES = {
     "replica_sum": lambda dtype: (tf.constant([1.0, 2.0], dtype),),
 }
 WITHOUT_VALUE = {"write_rows", "loop_of"}  # see tests/ops/test_steps.py
-IN_GRAPHS_ALONE = {"moments_and_quotient", "root_and_quotient"}  # see tests/test_kernels.py
+IN_GRAPHS_ALONE = {
+    "moments_and_quotient",
+    "root_and_quotient",
+    "mixture_and_quotient",
+}  # see tests/test_kernels.py
 DECLINES = {"replica_sum"}  # outside of a strategy there is nothing to sum
 OF_JAX_ALONE = {"larger", "loop_of"}  # TensorFlow's own operation is what the definition says
 

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from keras_norm.backend import columns, rows
+from keras_norm.backend import blends, columns, rows
 
 WORTHWHILE = 2**14
 """Number of elements from which on calling compiled kernels costs less than it saves."""
@@ -116,6 +116,31 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     return _quotient(x, table, gamma, beta, found, found.statistics(tf.stop_gradient(table)))
 
 
+def mixture_and_quotient(x, axes, mix, weights, gamma, beta, epsilon, *, mask=None, training=None):
+    """Moments of each sample and channel, and quotient, as `moments_and_quotient` and where."""
+    last = len(x.shape) - 1
+    if not _may_compile(x, mask, training) or list(axes) != list(range(1, last)):
+        return NotImplemented
+    table = _as_table(x, rank_two=False)
+    if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
+        return NotImplemented
+    channels = x.shape[-1]
+    statistics = columns.kernels(channels, float(epsilon)).statistics(tf.stop_gradient(table))
+    small, flat = (-1, *(1,) * (last - 1), channels), (-1, 1, channels)
+
+    def tables(shift, residual, variance, *given):
+        parts = [tf.reshape(one, small) for one in (shift, residual, variance)]
+        mixed = mix(*parts, *given[2:])
+        nearby, rest, spread = (tf.reshape(one, flat) for one in mixed)
+        factor = given[0] / tf.sqrt(spread + epsilon)
+        return factor, given[1] - ((nearby - shift) + rest) * factor
+
+    arguments = [*_affine(gamma, beta, channels), *weights]
+    y = blends.quotient(table, tables, statistics, arguments)
+    constants = [tf.stop_gradient(tf.reshape(one, small)) for one in statistics]
+    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape), *constants
+
+
 def _may_compile(x, mask, training):
     """Whether the call is one that kernels are made for."""
     return (
@@ -148,10 +173,13 @@ def _per_channel(weight, table, joint):
     return own and channels == table.shape[-1] and all(size == 1 for size in space)
 
 
-def _quotient(x, table, gamma, beta, kernels, statistics):
-    channels = x.shape[-1]
+def _affine(gamma, beta, channels):
+    """gamma and beta as tables [P or 1, 1, C]."""
     gamma = tf.ones((1, 1, channels)) if gamma is None else gamma
     beta = tf.zeros((1, 1, channels)) if beta is None else beta
-    gamma, beta = (tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta))
-    y = kernels.normalize(table, gamma, beta, *statistics)
+    return [tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta)]
+
+
+def _quotient(x, table, gamma, beta, kernels, statistics):
+    y = kernels.normalize(table, *_affine(gamma, beta, x.shape[-1]), *statistics)
     return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)

@@ -4,7 +4,7 @@ from keras import ops
 
 from keras_norm.arguments import register
 from keras_norm.layers.base import BaseBatchNormalization
-from keras_norm.ops import axes, blend, mean, merge, moments, normalize
+from keras_norm.ops import axes, blend, mean, merge, standardize_by
 
 
 @register
@@ -104,21 +104,22 @@ class SwitchableNormalization(BaseBatchNormalization):
 
     def normalize(self, x, gamma, beta, training, mask):
         space = axes.others((0, *self.axes_of(x)), len(x.shape))
-        instance = moments(x, space, mask=mask)
         weights = None if mask is None else mean(ops.cast(mask, x.dtype), space)
-        parts = {"IN": instance, "LN": merge(instance, self.axes_of(x), weights=weights)}
         uses_batch = self.using_bn and self.uses_batch(training)
+        moving = self.moving_moments(x) if self.using_bn else None
+
+        def batch_of(instance):
+            return merge(instance, (0,), weights=weights, synchronized=self.synchronized)
+
+        def mix(instance, *shares):
+            parts = {"IN": instance, "LN": merge(instance, self.axes_of(x), weights=weights)}
+            parts["BN"] = batch_of(instance) if uses_batch else moving
+            return blend([parts[name] for name in self._parts], *shares)
+
+        logits = (ops.cast(one, x.dtype) for one in (self.mean_logits, self.variance_logits))
+        how = {"mask": mask, "training": training and not self.synchronized}
+        shares = [ops.softmax(one) for one in logits]
+        y, instance = standardize_by(x, space, mix, shares, gamma, beta, self.epsilon, **how)
         if uses_batch:
-            synchronized = self.synchronized
-            parts["BN"] = merge(instance, (0,), weights=weights, synchronized=synchronized)
-        elif self.using_bn:
-            parts["BN"] = self.moving_moments(x)
-        mixed = blend(
-            [parts[name] for name in self._parts],
-            ops.softmax(ops.cast(self.mean_logits, x.dtype)),
-            ops.softmax(ops.cast(self.variance_logits, x.dtype)),
-        )
-        y = normalize(x, mixed, gamma, beta, self.epsilon)
-        if uses_batch:
-            self.update_moving_moments(parts["BN"], x, mask)
+            self.update_moving_moments(batch_of(instance), x, mask)
         return y

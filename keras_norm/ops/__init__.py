@@ -22,6 +22,7 @@ from keras_norm.ops.normalize import (
     normalize_by_root,
     root_and_quotient,
     standardize,
+    standardize_by,
 )
 from keras_norm.ops.resize import resize_nearest
 from keras_norm.ops.steps import loop_of, write_rows
@@ -51,6 +52,7 @@ __all__ = [
     "resize_nearest",
     "root_and_quotient",
     "standardize",
+    "standardize_by",
     "uncolumns",
     "whitening",
     "window_sum",

@@ -138,6 +138,60 @@ def normalize_by_root(x: Any, square: Any, gamma: Any, beta: Any, epsilon: Any) 
     return affine(x * factor, gamma, beta)
 
 
+def standardize_by(
+    x: Any,
+    axes: Sequence[int],
+    mix: Callable[..., Moments],
+    weights: Sequence[Any],
+    gamma: Any,
+    beta: Any,
+    epsilon: float,
+    **how: Any,
+):
+    """`moments` over `axes`, a mixture of them, and `normalize` with that.
+
+    Args:
+        x: A tensor of float32 or wider.
+        axes: Axes that are reduced.
+        mix: Function of the moments and the weights that returns the moments to use.
+        weights: Tensors.
+        gamma: Factor that broadcasts to x, or `None`.
+        beta: Offset that broadcasts to x, or `None`.
+        epsilon: Added to the variance.
+        how: `mask`, booleans that broadcast to x; `training`, whether a gradient will be asked for.
+
+    Returns:
+        A tensor of x's shape, and the moments over `axes`, as constants.
+    """
+
+    def mix_parts(shift: Any, residual: Any, variance: Any, *weights: Any) -> Moments:
+        return mix(Moments(shift, residual, variance), *weights)
+
+    y, *statistics = mixture_and_quotient(
+        x, tuple(axes), mix_parts, tuple(weights), gamma, beta, epsilon, **how
+    )
+    return y, Moments(*statistics)
+
+
+@overridable
+def mixture_and_quotient(
+    x: Any,
+    axes: Sequence[int],
+    mix: Callable[..., tuple],
+    weights: Sequence[Any],
+    gamma: Any,
+    beta: Any,
+    epsilon: float,
+    *,
+    mask: Any = None,
+    training: Any = None,
+) -> tuple:
+    """The result of `standardize_by`, with moments as shift, residual and variance."""
+    parts = moments(x, axes, mask=mask)
+    y = normalize(x, Moments(*mix(*parts, *weights)), gamma, beta, epsilon)
+    return y, *(ops.stop_gradient(part) for part in parts)
+
+
 @overridable
 def root_and_quotient(
     x: Any,

@@ -1,0 +1,90 @@
+"""TensorFlow kernels of norms whose moments are any function of those of each sample and channel.
+
+Tensors are tables [P, S, C], as in `columns`, whose statistics these kernels start from. What comes
+after, up to one factor and one offset for each sample and channel, is small, and is differentiated
+as it stands; the two sums and the one pass over x and dy that its gradient needs are compiled.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_norm.backend.columns import like, sums
+
+
+def quotient(x: Any, tables: Any, statistics: tuple, arguments: list) -> Any:
+    """(x - shift) · factor + offset, with the gradients of a factor and offset that depend on x.
+
+    Args:
+        x: A table [P, S, C] of float32, S and C known.
+        tables: Function of shift, residual, variance and the arguments that returns factor and
+            offset, [P or 1, 1, C].
+        statistics: Shift, residual and variance of each sample and channel.
+        arguments: Tensors.
+
+    Returns:
+        A table of x's shape.
+    """
+    shift, residual, variance = (tf.stop_gradient(one) for one in statistics)
+
+    def factor_and_offset(residual: Any, variance: Any, *arguments: Any) -> tuple:
+        return tables(shift, residual, variance, *arguments)
+
+    @tf.custom_gradient
+    def slope(dy, x, *arguments):
+        def curvature(*upstream):
+            inputs = [dy, x, *arguments]
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                slopes = _slope_by_definition(dy, x, tables, arguments)
+            return tape.gradient(slopes, inputs, upstream)
+
+        with tf.GradientTape() as tape:
+            tape.watch([residual, variance, *arguments])
+            factor, offset = factor_and_offset(residual, variance, *arguments)
+        of_dy, of_product = _two_sums(dy, x, shift)
+        dresidual, dvariance, *rest = tape.gradient(
+            [factor, offset],
+            [residual, variance, *arguments],
+            [like(of_product, factor), like(of_dy, offset)],
+            unconnected_gradients="zero",
+        )
+        slant = 2.0 * dvariance / x.shape[1]
+        level = dresidual / x.shape[1] - residual * slant
+        return [_combined(dy, x, shift, factor, slant, level), *rest], curvature
+
+    @tf.custom_gradient
+    def run(x, *arguments):
+        y = _forward(x, shift, *factor_and_offset(residual, variance, *arguments))
+        return y, lambda dy: slope(dy, x, *arguments)
+
+    return run(x, *arguments)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _forward(x: Any, shift: Any, factor: Any, offset: Any) -> Any:
+    return (x - shift) * factor + offset
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _two_sums(dy: Any, x: Any, shift: Any) -> list:
+    return sums(lambda d, one: (d, d * (one - shift)), dy, x)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _combined(dy: Any, x: Any, shift: Any, factor: Any, slant: Any, level: Any) -> Any:
+    return dy * factor + ((x - shift) * slant + level)
+
+
+def _slope_by_definition(dy: Any, x: Any, tables: Any, arguments: Any) -> list:
+    """The gradients of x and the arguments, such that they can be differentiated in turn."""
+    inputs = [x, *arguments]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        shift = tf.stop_gradient(tf.reduce_mean(x, 1, keepdims=True))
+        residual = tf.reduce_mean(x - shift, 1, keepdims=True)
+        centred = x - shift - residual
+        variance = tf.reduce_mean(centred * centred, 1, keepdims=True)
+        factor, offset = tables(shift, residual, variance, *arguments)
+        y = (x - shift) * factor + offset
+    return tape.gradient(y, inputs, dy, unconnected_gradients="zero")
