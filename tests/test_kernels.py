@@ -215,4 +215,4 @@ def test_exported_graphs_and_graphs_of_inference_hold_no_kernel(answers):
 
 
 def test_slabs_divide_the_rows():
-    assert [columns.slabs_of(rows) for rows in (1, 7, 49, 56 * 56, 37)] == [1, 7, 7, 32, 1]
+    assert [columns.slabs_of(rows) for rows in (1, 7, 49, 56 * 56, 37)] == [1, 7, 7, 8, 1]

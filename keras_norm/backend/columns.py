@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-SLABS = 32
+SLABS = 8
 SHARE = 16  # The shift is the mean over this part of the rows.
 
 

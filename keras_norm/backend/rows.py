@@ -1,7 +1,7 @@
 """TensorFlow kernels of norms whose statistics run over the channels, row by row, of [P, S, C].
 
-As in `columns`, expressions are added up slab by slab, here slabs of the channels, and a product
-with ones sums what is left: on a CPU that is faster than to reduce the last axis.
+A product with a column of ones sums a row: on a CPU that is faster than to reduce the last axis,
+for which XLA walks through one row after the other, and in slabs, as in `columns`, it gains nothing.
 """
 
 import functools
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_norm.backend.columns import Kernels, assembled, like, sums
 
-SLABS = 4
+SHARE = 16  # The shift is the mean over this part of the channels.
 
 
 @functools.cache
@@ -34,34 +34,22 @@ def kernels(centred: bool, epsilon: float) -> Kernels:
     )
 
 
-def _row_sums(function: Any, *tensors: Any) -> list:
-    """Sums over the channels of each result of a function of slabs of the tensors [P, S, C]."""
-    channels = tensors[0].shape[2]
-    number = next(k for k in range(SLABS, 0, -1) if channels % k == 0)
-    width = channels // number
-    totals: list = []
-    for slab in range(number):
-        terms = function(*(one[:, :, slab * width : (slab + 1) * width] for one in tensors))
-        totals = [a + b for a, b in zip(totals, terms, strict=True)] if totals else list(terms)
-    return [tf.matmul(total, tf.ones((width, 1), total.dtype)) for total in totals]
+def _row_sums(*terms: Any) -> list:
+    """Sums of tensors [P, S, C] over the channels."""
+    return [tf.matmul(term, tf.ones((term.shape[2], 1), term.dtype)) for term in terms]
 
 
 def _statistics(x: Any, centred: bool) -> tuple:
     channels = x.shape[2]
     if not centred:
-        (square,) = _row_sums(lambda slab: (slab * slab,), x)
+        (square,) = _row_sums(x * x)
         none = tf.zeros_like(square)
         return none, none, square / channels
-    # The mean over one slab or more, of which the variance bounds the distance to the mean.
-    some = max(channels // SLABS, 1)
-    shift = tf.matmul(x[:, :, :some], tf.ones((some, 1), x.dtype)) / some
-    shift = tf.maximum(shift, x.dtype.min)
-
-    def powers(slab: Any) -> tuple:
-        distance = slab - shift
-        return distance, distance * distance
-
-    first, second = (total / channels for total in _row_sums(powers, x))
+    some = x[:, :, : max(channels // SHARE, 1)]
+    (shift,) = _row_sums(some)
+    shift = tf.maximum(shift / some.shape[2], x.dtype.min)  # rounded, as in `columns`
+    distance = x - shift
+    first, second = (total / channels for total in _row_sums(distance, distance * distance))
     return shift, first, tf.maximum(second - first * first, 0.0)
 
 
@@ -74,15 +62,12 @@ def _backward(dy: Any, x: Any, gamma: Any, *tables: Any, centred: bool, epsilon:
     """dx = (gamma · dy - mean(gamma · dy) - x̂ · mean(gamma · dy · x̂)) / √(variance + ε)."""
     shift, residual, variance = tables
     rate, channels = 1.0 / tf.sqrt(variance + epsilon), x.shape[2]
-
-    def terms(d: Any, one: Any, g: Any) -> tuple:
-        return d * g, d * g * (one - shift)
-
-    of_dy, of_product = _row_sums(terms, dy, x, gamma)
+    slope = gamma * dy
+    of_dy, of_product = _row_sums(slope, slope * (x - shift))
     of_product = (of_product - residual * of_dy) * rate
     mean_dy = of_dy / channels if centred else tf.zeros_like(of_dy)
     slant = rate * of_product / channels
-    dx = (gamma * dy - ((x - shift) * slant + (mean_dy - residual * slant))) * rate
+    dx = (slope - ((x - shift) * slant + (mean_dy - residual * slant))) * rate
 
     def parts(d: Any, one: Any, s: Any, r: Any, f: Any) -> tuple:
         return d * (((one - s) - r) * f), d
