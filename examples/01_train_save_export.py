@@ -24,7 +24,7 @@ def build(norm, steps):
     x = inputs = keras.Input((8, 8, 1), name="image")
     for filters, strides in ((32, 1), (32, 2), (64, 1)):
         x = keras.layers.Conv2D(filters, 3, strides, padding="same", use_bias=False)(x)
-        x = keras_norm.catalog[norm].layer(**SETTINGS.get(norm, {}))(x)
+        x = keras_norm.catalog.of_kind("activations")[norm].layer(**SETTINGS.get(norm, {}))(x)
         x = keras.layers.ReLU()(x)
     x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
     model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax", name="digit")(x))
@@ -34,9 +34,9 @@ def build(norm, steps):
     return model
 
 
-names = [row.short for row in keras_norm.catalog]
+names = ["batch", "renorm", "layer", "rms", "group", "instance", "switchable", "pixel"]
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--norm", action="append", choices=names)
+parser.add_argument("--norm", action="append", help="any norm of activations; default: eight")
 parser.add_argument("--epochs", type=int, default=15)
 parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "saved_models/demo")
 parser.add_argument("--min-accuracy", type=float, default=0.97)

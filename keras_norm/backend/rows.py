@@ -1,7 +1,7 @@
 """TensorFlow kernels of norms whose statistics run over the channels, row by row, of [P, S, C].
 
 A product with a column of ones sums a row: on a CPU that is faster than to reduce the last axis,
-for which XLA walks through one row after the other, and in slabs, as in `columns`, it gains nothing.
+for which XLA walks through one row after the other. Slabs, as in `columns`, gain nothing here.
 """
 
 import functools
