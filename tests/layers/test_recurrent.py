@@ -211,7 +211,9 @@ def test_forget_bias_can_start_at_zero():
 def addons_lstm(x, weights, epsilon=1e-3):
     """TensorFlow Addons's equations, for all samples at once, from its list of nine weights."""
     kernel, recurrent_kernel, bias, *norms = weights
-    sigmoid = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
+
+    def sigmoid(a):
+        return 1 / (1 + np.exp(-a))
 
     def norm(a, place):
         centred = a - a.mean(1, keepdims=True)
