@@ -126,7 +126,9 @@ def layers(plan):
     for chosen in SETS:
         names = contestants(chosen)
         for dtype in plan.dtypes:
-            for shape in shapes_of(names[0], plan.shapes):
+            shapes = shapes_of(names[0], plan.shapes)
+            # The first dtype tells what shapes do; of the others, one shape tells what they do.
+            for shape in shapes if dtype == plan.dtypes[0] else shapes[:2][-1:]:
                 for path in plan.paths:
                     for way in plan.passes:
                         case = base("layers", chosen, shape, dtype=dtype, path=path)
@@ -169,17 +171,16 @@ def others(plan):
             row = next(row for row in ROWS if row.layer == layer)
             for shape in shapes_of(layer, plan.shapes):
                 for path in [path for path in plan.paths if path != "eager"]:
-                    for way in plan.passes:
-                        case = base("others", row.set, shape, dtype="float32", path=path)
-                        case |= {"library": library, "layer": layer, "contestants": [layer]}
-                        yield case | {"pass": way} | plan.limits
+                    case = base("others", row.set, shape, dtype="float32", path=path)
+                    case |= {"library": library, "layer": layer, "contestants": [layer]}
+                    yield case | {"pass": "step"} | plan.limits
 
 
 def models(plan):
-    limits = plan.limits | {"most": plan.limits["least"]}
+    limits = plan.limits | {"most": plan.limits["least"]}  # a step takes seconds
     for model in MODELS:
         for path in [path for path in plan.paths if path != "eager"]:
-            yield base("models", model, (8, 96, 96, 3), model=model, path=path) | limits
+            yield base("models", model, (8, 224, 224, 3), model=model, path=path) | limits
 
 
 PARTS = {

@@ -142,12 +142,12 @@ def small(results):
 
 def libraries(results):
     """Other libraries: ratio of times, and of times over each one's own copy in brackets."""
-    ways = [(path, way) for path in ("graph", "xla") for way in ("forward", "step")]
-    head = ("layer", "peer", *(f"{path} {way}" for path, way in ways))
+    paths = ("graph", "xla")
+    head = ("layer", "peer", *(f"{path} step" for path in paths))
     pairs = dict.fromkeys((r["layer"], r["library"]) for r in select(results, part="others"))
     lines = []
     for layer, library in pairs:
-        found = [library_summary(results, library, layer, *way) for way in ways]
+        found = [library_summary(results, library, layer, path) for path in paths]
         cells = [bracketed(s.ratio, number(s.normalized)) for s in found]
         lines.append((layer, NAMES[library], *cells))
     return grid(head, lines)

@@ -24,13 +24,13 @@ def every_size_is_worthwhile(monkeypatch):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Whether the kernels answered, for each call in a graph."""
+    """Whether the kernels answered, for each call in float32."""
     counted = []
 
     def counting(override):
         def call(*args, **kwargs):
             result = override(*args, **kwargs)
-            if not tf.executing_eagerly():
+            if args[0].dtype == tf.float32:
                 counted.append(result is not NotImplemented)
             return result
 
@@ -75,7 +75,7 @@ def test_hard_inputs(row, mode, answers):
     assert answers and all(answers)
 
 
-@pytest.mark.parametrize("mode", ["graph", "xla"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_shapes(row, shape, mode, answers):
@@ -111,12 +111,12 @@ def test_second_gradients(row, answers):
     layers = [built(row, shape, dtype=dtype, **row.uncorrected) for dtype in ("float32", "float64")]
     wide = [tf.cast(tensor, tf.float64) for tensor in (x, v, dy)]
     expected = curvature(layers[1], *wide)
-    for jit in (False, True):
+    graph, xla = (tf.function(curvature, jit_compile=jit, autograph=False) for jit in (False, True))
+    for call in (curvature, graph, xla):
         randomize(layers[0])
-        compiled = tf.function(curvature, jit_compile=jit, autograph=False)
-        for actual, wanted in zip(compiled(layers[0], x, v, dy), expected, strict=True):
+        for actual, wanted in zip(call(layers[0], x, v, dy), expected, strict=True):
             assert_close(actual, wanted, 2e-5)
-    assert answers == [True, True]
+    assert answers == [True] * 3
 
 
 def test_gamma_and_beta_of_each_sample(answers):
@@ -172,17 +172,10 @@ def test_unknown_and_empty_batches(row, answers):
 
 
 def declined(**changes):
-    """Whether the override declines, in a graph, what it takes but for the changes."""
+    """Whether the override declines what it takes but for the changes."""
     example = {"x": tf.zeros((2, 4, 4, 6)), "axes": (1, 2), "gamma": None, "beta": None}
     example |= {"training": True, **changes}
-    found = []
-
-    @tf.function(autograph=False)
-    def call():
-        found.append(fast.moments_and_quotient(epsilon=1e-3, **example))
-
-    call()
-    return found[0] is NotImplemented
+    return fast.moments_and_quotient(epsilon=1e-3, **example) is NotImplemented
 
 
 def test_what_the_kernels_decline(monkeypatch):
@@ -193,14 +186,23 @@ def test_what_the_kernels_decline(monkeypatch):
     assert not declined(axes=(3,)) and not declined(axes=(1,), x=tf.zeros((4, 6)))
     assert declined(gamma=tf.zeros((2, 4, 4, 6))) and declined(beta=tf.zeros((4, 1, 1, 6)))
     assert declined(x=tf.zeros((2, 6)), axes=(0,)) and declined(x=tf.zeros((2, 1, 1, 6)))
-    assert fast.moments_and_quotient(tf.zeros((2, 4, 4, 6)), (1, 2), None, None, 1e-3) is (
-        NotImplemented
-    )
+    assert declined(training=None)
     monkeypatch.setattr(fast, "WORTHWHILE", 2 * 4 * 4 * 6 + 1)
     assert declined()
     monkeypatch.setattr(fast, "WORTHWHILE", 0)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     assert declined()
+
+
+def test_eager_calls_compile_for_so_many_shapes(monkeypatch, caplog):
+    monkeypatch.setattr(fast, "EAGER_SHAPES", 7)
+    monkeypatch.setattr(fast, "_eager_shapes", set())
+    shapes = [(2, size, 4, 6) for size in range(2, 12)]
+    answers = [not declined(x=tf.zeros(shape)) for shape in shapes]
+    assert answers == [True] * 7 + [False] * 3
+    assert not declined(x=tf.zeros(shapes[0])) and declined(x=tf.zeros(shapes[-1]))
+    assert not tf.function(lambda: tf.constant(declined(x=tf.zeros(shapes[-1]))))()
+    assert "retracing" not in caplog.text
 
 
 def test_exported_graphs_and_graphs_of_inference_hold_no_kernel(answers):

@@ -5,6 +5,7 @@ after, up to one factor and one offset for each sample and channel, is small, an
 as it stands; the two sums and the one pass over x and dy that its gradient needs are compiled.
 """
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ import tensorflow as tf
 from keras_norm.backend.columns import like, sums
 
 
-def quotient(x: Any, tables: Any, statistics: tuple, arguments: list) -> Any:
+def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any = None) -> Any:
     """(x - shift) · factor + offset, with the gradients of a factor and offset that depend on x.
 
     Args:
@@ -21,10 +22,12 @@ def quotient(x: Any, tables: Any, statistics: tuple, arguments: list) -> Any:
             offset, [P or 1, 1, C].
         statistics: Shift, residual and variance of each sample and channel.
         arguments: Tensors.
+        shape: The shape of an eager call, which has programs of its own, as in `columns`.
 
     Returns:
         A table of x's shape.
     """
+    forward, two_sums, combined = _programs(shape)
     shift, residual, variance = (tf.stop_gradient(one) for one in statistics)
 
     def factor_and_offset(residual: Any, variance: Any, *arguments: Any) -> tuple:
@@ -42,7 +45,7 @@ def quotient(x: Any, tables: Any, statistics: tuple, arguments: list) -> Any:
         with tf.GradientTape() as tape:
             tape.watch([residual, variance, *arguments])
             factor, offset = factor_and_offset(residual, variance, *arguments)
-        of_dy, of_product = _two_sums(dy, x, shift)
+        of_dy, of_product = two_sums(dy, x, shift)
         dresidual, dvariance, *rest = tape.gradient(
             [factor, offset],
             [residual, variance, *arguments],
@@ -51,27 +54,31 @@ def quotient(x: Any, tables: Any, statistics: tuple, arguments: list) -> Any:
         )
         slant = 2.0 * dvariance / x.shape[1]
         level = dresidual / x.shape[1] - residual * slant
-        return [_combined(dy, x, shift, factor, slant, level), *rest], curvature
+        return [combined(dy, x, shift, factor, slant, level), *rest], curvature
 
     @tf.custom_gradient
     def run(x, *arguments):
-        y = _forward(x, shift, *factor_and_offset(residual, variance, *arguments))
+        y = forward(x, shift, *factor_and_offset(residual, variance, *arguments))
         return y, lambda dy: slope(dy, x, *arguments)
 
     return run(x, *arguments)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@functools.cache
+def _programs(shape: Any) -> list:
+    """The passes over the tensor, compiled."""
+    passes = (_forward, _two_sums, _combined)
+    return [tf.function(one, jit_compile=True, autograph=False) for one in passes]
+
+
 def _forward(x: Any, shift: Any, factor: Any, offset: Any) -> Any:
     return (x - shift) * factor + offset
 
 
-@tf.function(jit_compile=True, autograph=False)
 def _two_sums(dy: Any, x: Any, shift: Any) -> list:
     return sums(lambda d, one: (d, d * (one - shift)), dy, x)
 
 
-@tf.function(jit_compile=True, autograph=False)
 def _combined(dy: Any, x: Any, shift: Any, factor: Any, slant: Any, level: Any) -> Any:
     return dy * factor + ((x - shift) * slant + level)
 

@@ -23,10 +23,18 @@ SHARE = 16  # The shift is the mean over this part of the rows.
 
 
 class Kernels(NamedTuple):
-    """`statistics(x)`: shift, residual, variance; `normalize(x, gamma, beta, *statistics)`: y."""
+    """Functions of x that share formulas.
+
+    Attributes:
+        statistics: Of x; shift, residual and variance, whose gradients are not asked for.
+        normalize: Of x, gamma, beta and the statistics; y.
+        both: Of x, gamma and beta; y and the statistics. One program to launch, not two, which
+            small tensors feel.
+    """
 
     statistics: Any
     normalize: Any
+    both: Any
 
 
 def slabs_of(rows: int) -> int:
@@ -35,13 +43,15 @@ def slabs_of(rows: int) -> int:
 
 
 @functools.cache
-def kernels(groups: int | None, epsilon: float) -> Kernels:
+def kernels(groups: int | None, epsilon: float, shape: Any = None) -> Kernels:
     """The kernels of one norm.
 
     Args:
         groups: Number of groups of neighbouring channels that share statistics within each table,
             or `None` for statistics of each channel over all tables, as batch norm has them.
         epsilon: Added to the variance.
+        shape: The only shape that they are for, as eager calls want it: TensorFlow warns of a
+            function that they let be compiled for one shape after the other.
 
     Returns:
         Functions of tensors [P, S, C] of float32, S and C known.
@@ -66,9 +76,14 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
         definition: Function of x and gamma that returns y without beta, from whose plain operations
             second gradients are taken.
     """
-    statistics, forward, backward = (
+
+    def joint(x, gamma, beta):
+        tables = statistics(x)
+        return forward(x, gamma, beta, *tables), *tables
+
+    found, quotient, joined, backward = (
         tf.function(one, jit_compile=True, autograph=False)
-        for one in (statistics, forward, backward)
+        for one in (statistics, forward, joint, backward)
     )
 
     @tf.custom_gradient
@@ -87,9 +102,14 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
         def gradient(dy):
             return *slope(dy, x, gamma, *tables), *(None for _ in tables)
 
-        return forward(x, gamma, beta, *tables), gradient
+        return quotient(x, gamma, beta, *tables), gradient
 
-    return Kernels(statistics, normalize)
+    @tf.custom_gradient
+    def both(x, gamma, beta):
+        y, *tables = joined(x, gamma, beta)
+        return (y, *tables), lambda dy, *_: slope(dy, x, gamma, *tables)
+
+    return Kernels(found, normalize, both)
 
 
 def _over(table: Any, groups: int | None) -> Any:

@@ -15,12 +15,13 @@ SHARE = 16  # The shift is the mean over this part of the channels.
 
 
 @functools.cache
-def kernels(centred: bool, epsilon: float) -> Kernels:
+def kernels(centred: bool, epsilon: float, shape: Any = None) -> Kernels:
     """The kernels of layer norm, or of RMS norm, which does not centre.
 
     Args:
         centred: Whether the mean is taken out.
         epsilon: Added to the variance, or to the mean square.
+        shape: The only shape that they are for, as in `columns`.
 
     Returns:
         Functions of tensors [P, S, C] of float32, S and C known. Without centring the mean's tables

@@ -1,5 +1,6 @@
 """TensorFlow's versions of ops. The only TensorFlow below `export`."""
 
+import functools
 import math
 
 import tensorflow as tf
@@ -8,6 +9,11 @@ from keras_norm.backend import blends, columns, rows
 
 WORTHWHILE = 2**14
 """Number of elements from which on calling compiled kernels costs less than it saves."""
+
+EAGER_SHAPES = 64
+"""Number of shapes that eager calls compile for: with ever new ones they would do nothing else."""
+
+_eager_shapes: set[tuple] = set()
 
 
 def reciprocal_sqrt(x):
@@ -77,32 +83,36 @@ def moments_and_quotient(
     correct=None,
     training=None,
 ):
-    """Moments and quotient by compiled kernels, in graphs that are differentiated.
+    """Moments and quotient by compiled kernels, where they are differentiated.
 
-    Declines where there is no such graph: an eager call would compile for every new shape, and the
-    graphs of inference are exported, to runtimes without a compiler. Declines masks, replicas that
-    share their moments, channels that are not last, sizes that are not known, and GPUs.
+    Declines inference, whose graphs are exported, to runtimes without a compiler. Declines masks,
+    replicas that share their moments, channels that are not last, sizes that are not known, GPUs,
+    and eager calls once they have come with many shapes.
     """
     if synchronized or not _may_compile(x, mask, training):
         return NotImplemented
     over, last = sorted(axes), len(x.shape) - 1
     joint = over == list(range(last))
     if over == [last]:
-        found, small = rows.kernels(True, float(epsilon)), tf.shape(x[..., :1])
+        find, small = functools.partial(rows.kernels, True), tf.shape(x[..., :1])
     elif joint or (over == list(range(1, last)) and group_axis in (None, last)):
         sharing = None if joint else x.shape[-1] if group_axis is None else groups
-        found = columns.kernels(sharing, float(epsilon))
+        find = functools.partial(columns.kernels, sharing)
         small = (1 if joint else -1, *(1,) * (last - 1), x.shape[-1])
     else:
         return NotImplemented
     table = _as_table(x, rank_two=over == [last])
     if table is None or not all(_per_channel(weight, table, joint) for weight in (gamma, beta)):
         return NotImplemented
+    found = find(float(epsilon), _eager_shape(x))
+    if correct is None:
+        y, *statistics = found.both(table, *_affine(gamma, beta, x.shape[-1]))
+        return _as_before(y, x), *_constants(statistics, small)
     statistics = found.statistics(tf.stop_gradient(table))
-    constants = [tf.stop_gradient(tf.reshape(one, small)) for one in statistics]
-    if correct is not None:
-        gamma, beta = correct(*constants, gamma, beta)
-    return _quotient(x, table, gamma, beta, found, statistics), *constants
+    constants = _constants(statistics, small)
+    gamma, beta = correct(*constants, gamma, beta)
+    y = found.normalize(table, *_affine(gamma, beta, x.shape[-1]), *statistics)
+    return _as_before(y, x), *constants
 
 
 def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None):
@@ -112,8 +122,9 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     table = _as_table(x, rank_two=True) if tuple(axes) == (len(x.shape) - 1,) else None
     if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
         return NotImplemented
-    found = rows.kernels(False, epsilon)
-    return _quotient(x, table, gamma, beta, found, found.statistics(tf.stop_gradient(table)))
+    found = rows.kernels(False, epsilon, _eager_shape(x))
+    y, *_ = found.both(table, *_affine(gamma, beta, x.shape[-1]))
+    return _as_before(y, x)
 
 
 def mixture_and_quotient(x, axes, mix, weights, gamma, beta, epsilon, *, mask=None, training=None):
@@ -125,7 +136,8 @@ def mixture_and_quotient(x, axes, mix, weights, gamma, beta, epsilon, *, mask=No
     if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
         return NotImplemented
     channels = x.shape[-1]
-    statistics = columns.kernels(channels, float(epsilon)).statistics(tf.stop_gradient(table))
+    found = columns.kernels(channels, float(epsilon), _eager_shape(x))
+    statistics = found.statistics(tf.stop_gradient(table))
     small, flat = (-1, *(1,) * (last - 1), channels), (-1, 1, channels)
 
     def tables(shift, residual, variance, *given):
@@ -136,9 +148,8 @@ def mixture_and_quotient(x, axes, mix, weights, gamma, beta, epsilon, *, mask=No
         return factor, given[1] - ((nearby - shift) + rest) * factor
 
     arguments = [*_affine(gamma, beta, channels), *weights]
-    y = blends.quotient(table, tables, statistics, arguments)
-    constants = [tf.stop_gradient(tf.reshape(one, small)) for one in statistics]
-    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape), *constants
+    y = blends.quotient(table, tables, statistics, arguments, _eager_shape(x))
+    return _as_before(y, x), *_constants(statistics, small)
 
 
 def _may_compile(x, mask, training):
@@ -147,7 +158,6 @@ def _may_compile(x, mask, training):
         bool(training)
         and mask is None
         and x.dtype == tf.float32
-        and not tf.executing_eagerly()
         and not tf.config.list_physical_devices("GPU")
     )
 
@@ -161,7 +171,24 @@ def _as_table(x, rank_two):
         return None
     size = math.prod(space)
     worthwhile = size * channels * (batch or 1) >= WORTHWHILE
-    return tf.reshape(x, (-1, size, channels)) if worthwhile and size > 1 else None
+    if not worthwhile or size == 1 or not _is_kept(_eager_shape(x)):
+        return None
+    return tf.reshape(x, (-1, size, channels))
+
+
+def _eager_shape(x):
+    """The shape of x in an eager call, `None` in a graph."""
+    return tuple(x.shape) if tf.executing_eagerly() else None
+
+
+def _is_kept(shape):
+    """Whether kernels are compiled, or may be, for the shape of an eager call."""
+    if shape is None or shape in _eager_shapes:
+        return True
+    if len(_eager_shapes) == EAGER_SHAPES:
+        return False
+    _eager_shapes.add(shape)
+    return True
 
 
 def _per_channel(weight, table, joint):
@@ -180,6 +207,11 @@ def _affine(gamma, beta, channels):
     return [tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta)]
 
 
-def _quotient(x, table, gamma, beta, kernels, statistics):
-    y = kernels.normalize(table, *_affine(gamma, beta, x.shape[-1]), *statistics)
-    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
+def _as_before(table, x):
+    """A table in x's shape."""
+    return tf.ensure_shape(tf.reshape(table, tf.shape(x)), x.shape)
+
+
+def _constants(statistics, shape):
+    """Statistics in another shape, without gradients."""
+    return [tf.stop_gradient(tf.reshape(one, shape)) for one in statistics]
