@@ -24,7 +24,7 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-test
 	@echo '==> Running the tests'
-	$(VENV)/bin/python -m pytest -q -n 2
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadgroup
 
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'

@@ -49,7 +49,7 @@ for row in [catalog[name] for name in sys.argv[1:]]:
     for offset, training in ((0.0, True), (0.0, False), (1e6, True))[: 3 if frame else 2]:
         x = mapped(lambda one: one + np.float32(offset), data(shape))
         direction = wide(data(shape, 9))
-        for m in masks:
+        for m in masks if training and not offset else masks[:1]:
             keys = {} if m is None else {"mask": m}
             expected, state, held = oracle(wide(x), weights, settings, training, m)
             trainable = [w.value for w in layer.trainable_variables]
