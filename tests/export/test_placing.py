@@ -182,35 +182,40 @@ import os, signal, sys, time
 import keras, tensorflow
 from keras_norm.export import export_litert, export_saved_model
 
-for folder, seconds in zip(sys.argv[1::2], map(float, sys.argv[2::2])):
+a_round = None
+for place, folder in enumerate(sys.argv[1:]):
     reads, writes = os.pipe()
     child = os.fork()  # TensorFlow has no threads yet
     if not child:
         twos = keras.initializers.Constant(2.0)
         dense = keras.layers.Dense(1, kernel_initializer=twos, name="y")
         model = keras.Sequential([keras.Input((2,), name="x"), dense])
-        os.write(writes, b"!")
         while True:
+            os.write(writes, b"!")
             export_litert(model, f"{folder}/model.tflite")
             export_saved_model(model, f"{folder}/saved")
             export_saved_model(model, f"{folder}/versions", version="next")
     os.read(reads, 1)
-    time.sleep(seconds)
+    start = time.monotonic()
+    if a_round is None:
+        os.read(reads, 1)
+        a_round = time.monotonic() - start
+    else:
+        time.sleep(a_round * place / len(sys.argv))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """
 
 
 def test_a_killed_export_leaves_whole_files(tmp_path):
+    """The first is killed after a whole round of exports, each other within its first round."""
     for name, export in EXPORTS.items():
         export(model(), tmp_path / "old" / name)
-    moments = {tmp_path / str(seconds): seconds for seconds in (0.15, 0.4, 0.8, 1.3, 2.0)}
-    arguments = []
-    for folder, seconds in moments.items():
+    folders = [tmp_path / f"killed-{place}" for place in range(6)]
+    for folder in folders:
         shutil.copytree(tmp_path / "old", folder)
-        arguments += [str(folder), str(seconds)]
-    subprocess.run([sys.executable, "-c", EXPORTER, *arguments], check=True)
-    for folder in moments:
+    subprocess.run([sys.executable, "-c", EXPORTER, *folders], check=True)
+    for folder in folders:
         # A folder that is away between two renames stands under its other name, just as whole.
         saved = [*folder.glob("saved"), *folder.glob(".saved.*/old")]
         assert saved
@@ -218,4 +223,4 @@ def test_a_killed_export_leaves_whole_files(tmp_path):
             assert answer(path) in (2.0, 4.0)
         for path in (folder / "versions").glob("[0-9]*"):
             assert answer(path) == 4.0
-    assert answer(folder / "model.tflite") == 4.0, "the last one had no time to export"
+    assert answer(folders[0] / "model.tflite") == answer(folders[0] / "versions" / "1") == 4.0
