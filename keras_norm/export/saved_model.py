@@ -155,8 +155,9 @@ def _system_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
+        _, _, cause = error.message.rpartition("}} ")  # what follows the node in the graph
         raise OSError(
-            f"The SavedModel cannot be written: {error.message} "
+            f"The SavedModel cannot be written: {cause}. "
             "What was there before is whole. Free some space, or choose another path."
         ) from error
 

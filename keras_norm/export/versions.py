@@ -21,7 +21,7 @@ def base_folder(path: Path, version: Any, name: Any) -> Path:
         ValueError: If `version` or `name` is not usable, or if the folder is something else.
     """
     number = isinstance(version, int) and not isinstance(version, bool) and version > 0
-    if not (number or version is None or (isinstance(version, str) and version == "next")):
+    if not number and version not in (None, "next"):
         raise ValueError(
             "`version` must be a positive integer, 'next' or None. "
             f"Received: version={version!r}. Pass for example version='next'."
