@@ -96,11 +96,28 @@ def invariances(
 def export_saved_model(
     model: Model,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
+    version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|next",
+            help="Write to OUT/N, as TensorFlow Serving expects, beside the versions that are "
+            "there; `next` counts on.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write to OUT/NAME/N; needs a version.")
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Add N random requests that TensorFlow Serving runs first."),
+    ] = None,
 ) -> None:
     """Write a model as a TensorFlow SavedModel folder for serving."""
     from keras_norm import export
 
-    typer.echo(f"Wrote {export.export_saved_model(_load(model), out)}")
+    number: Any = int(version) if version and version.isdecimal() else version
+    path = export.export_saved_model(_load(model), out, version=number, name=name, warmup=warmup)
+    typer.echo(f"Wrote {path}")
 
 
 @app.command()

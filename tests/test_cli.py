@@ -90,6 +90,16 @@ def test_saved_model(run, folder):
     assert "served agrees with the model" in result.output
 
 
+def test_saved_model_in_versions(run, folder):
+    names = ["--name", "digits", "--warmup", "2"]
+    for version, written in (("7", "models/digits/7"), ("next", "models/digits/8")):
+        result = run("export-saved-model", "good.keras", "models", "--version", version, *names)
+        assert (result.exit_code, result.output) == (0, f"Wrote {written}\n")
+        requests = folder / written / "assets.extra" / "tf_serving_warmup_requests"
+        assert requests.stat().st_size
+    assert run("verify", "good.keras", "models/digits/8").exit_code == 0
+
+
 def test_litert(run):
     result = run("export-litert", "good.keras", "lite/good.tflite")
     assert (result.exit_code, result.output) == (0, "Wrote lite/good.tflite\n")
@@ -149,6 +159,9 @@ def test_litert_takes_an_input_shape(run, monkeypatch, text, shape):
         (["export-litert", "good.keras", "a.bin"], "`path` must be a file that ends in `.tflite`"),
         (["export-saved-model", "good.keras", "."], "`path` must be free"),
         (["export-saved-model", "missing.keras", "a"], "missing.keras"),
+        (["export-saved-model", "good.keras", "a", "--version", "last"], "`version` must be"),
+        (["export-saved-model", "good.keras", "a", "--name", "b"], "`name` must come with"),
+        (["export-saved-model", "good.keras", "a", "--warmup", "0"], "`warmup` must be 1 to 1000"),
         (["verify", "good.keras", "missing.tflite"], "`path` must be a file or folder that exists"),
         (["verify", "good.keras", "broken.tflite"], "`path` must be a file that runs"),
     ],
@@ -165,7 +178,7 @@ def test_an_error_is_one_line(run, folder, arguments, message):
 
 @pytest.mark.parametrize("error", [ImportError, FileNotFoundError, TypeError, ValueError])
 def test_every_kind_of_error_is_caught(run, monkeypatch, error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error("why\n\nand wherefore")
 
     monkeypatch.setattr("keras_norm.export.export_saved_model", fail)

@@ -9,7 +9,8 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9]*.py"))
+FILES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+EXAMPLES = [file for file in FILES if file.name[0].isdecimal()]
 
 
 def run(example, *flags):
@@ -97,6 +98,20 @@ def zca_digits(example, folder):
     assert all(0.7 < float(accuracy) < 1 for accuracy in rows.values())
 
 
+def serve_saved_model(example, folder):
+    printed = run(example, "--epochs=1", f"--output={folder}")
+    for version in ("1", "2"):
+        assert (folder / "digits" / version / "saved_model.pb").stat().st_size
+    (sent,) = re.findall(r"Of (\d+) requests 0 were lost", printed)
+    rows = re.findall(r"│ (\d) +│ (\d+) +│ ([\d.]+) +│ ([\d.e-]+) +│", printed)
+    assert [version for version, *_ in rows] == ["1", "2"]
+    assert sum(int(served) for _, served, *_ in rows) == int(sent)
+    assert all(int(served) >= 90 for _, served, *_ in rows)
+    first, second = (float(accuracy) for *_, accuracy, _ in rows)
+    assert 0.2 < first < second < 1
+    assert all(float(difference) < 1e-5 for *_, difference in rows)
+
+
 CHECKS = {
     "01_train_save_export": train_save_export,
     "02_wgan_spectral_critic": wgan_spectral_critic,
@@ -104,10 +119,11 @@ CHECKS = {
     "04_char_lstm": char_lstm,
     "05_style_transfer_adain": style_transfer_adain,
     "06_zca_digits": zca_digits,
+    "07_serve_saved_model": serve_saved_model,
 }
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", FILES, ids=lambda path: path.stem)
 def test_an_example_has_less_than_80_lines(example):
     assert len(example.read_text().splitlines()) < 80
 

@@ -11,12 +11,13 @@ from keras_norm.export import signature
 _BATCH, _SIZE, _SEED = 2, 8, 0
 
 
-def given(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
+def given(model: keras.Model, data: Any, argument: str = "data") -> dict[str, np.ndarray]:
     """The caller's data by input name, in the types of the model's inputs.
 
     Args:
         model: A Functional or Sequential model.
         data: An array, a list of arrays in the order of the inputs, or a dict by input name.
+        argument: What the caller's argument is called, for errors. Defaults to `"data"`.
 
     Returns:
         One array per input, in the order of the model's inputs.
@@ -32,18 +33,18 @@ def given(model: keras.Model, data: Any) -> dict[str, np.ndarray]:
         by_name = dict(zip(names, values, strict=False)) if len(values) == len(names) else {}
     if set(by_name) != set(names):
         raise ValueError(
-            "`data` must be one array, a list with one array per input, or a dict by input name. "
-            f"Received: data of type {type(data).__name__}"
+            f"`{argument}` must be one array, a list with one array per input, or a dict by input "
+            f"name. Received: {argument} of type {type(data).__name__}"
             + (f" with {_parts(data)}" if isinstance(data, (Mapping, list, tuple)) else "")
             + f". The inputs are named {names}."
         )
     arrays = {
-        name: np.asarray(by_name[name], dtype=tensor.dtype)
+        name: np.asarray(by_name[name], dtype=str if tensor.dtype == "string" else tensor.dtype)
         for name, tensor in zip(names, tensors, strict=True)
     }
     if len({len(array) if array.ndim else 0 for array in arrays.values()} | {0}) != 2:
         raise ValueError(
-            "`data` must hold the same number of samples, at least one, for every input. "
+            f"`{argument}` must hold the same number of samples, at least one, for every input. "
             f"Received: shapes { {name: array.shape for name, array in arrays.items()} }. "
             "Give every array a batch axis of the same size."
         )
@@ -55,17 +56,23 @@ def _parts(data: Mapping | Sequence) -> str:
 
 
 def drawn(
-    model: keras.Model, fixed: Mapping[str, np.ndarray] | None = None
+    model: keras.Model,
+    fixed: Mapping[str, np.ndarray] | None = None,
+    *,
+    count: int | None = None,
+    argument: str = "data",
 ) -> dict[str, np.ndarray]:
     """Random data that the model takes, the same in every run.
 
     Args:
         model: A Functional or Sequential model.
         fixed: Shapes that a file takes, by input name; -1 for a free size. Defaults to none.
+        count: Number of samples. Defaults to the model's batch size, else the file's, else 2.
+        argument: What the caller's argument for data is called, for errors. Defaults to `"data"`.
 
     Returns:
         One array per input: normal numbers for floats, 0 and 1 for integers (any embedding has
-        these), with a batch of 2 and a size of 8 where neither model nor file names one.
+        these), with a size of 8 where neither model nor file names one.
 
     Raises:
         ValueError: If an input holds neither numbers nor booleans.
@@ -77,13 +84,13 @@ def drawn(
         fixed = {names[0]: next(iter(fixed.values()))}
     result = {}
     for name, tensor in zip(names, tensors, strict=True):
-        shape = _merged(tuple(tensor.shape), fixed.get(name))
+        batch, *sizes = _merged(tuple(tensor.shape), fixed.get(name))
         if tensor.dtype == "string":
             raise ValueError(
-                "`data` must be given for a model that takes strings. "
-                f"Received: data=None (input {name!r}). Pass a few strings."
+                f"`{argument}` must be given for a model that takes strings. "
+                f"Received: {argument}={count} (input {name!r}). Pass a few strings."
             )
-        numbers: np.ndarray = random.standard_normal(shape)
+        numbers: np.ndarray = random.standard_normal((count or batch, *sizes))
         if "float" not in tensor.dtype:
             numbers = numbers > 0
         result[name] = numbers.astype(tensor.dtype)

@@ -7,6 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import keras_norm
 from tests.conformance.support import data, inputs_of, randomize
+from tests.saved_models import assignments, operations
 
 CHANNELS = 6
 
@@ -53,8 +54,25 @@ def test_litert(row, tmp_path):
 def test_saved_model(row, tmp_path):
     model = model_of(row)
     path = keras_norm.export_saved_model(model, tmp_path / "model")
+    assert "MatMul" in operations(path)
+    assert not assignments(path)
     result = keras_norm.verify(model, path)
     assert result.passed, str(result)
+
+
+def test_an_assignment_would_be_found(tmp_path):
+    """The same model, served as in training: its moving moments are assigned in a function."""
+    model = model_of(keras_norm.catalog["batch"])
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [keras.InputSpec(shape=(None, *model.inputs[0].shape[1:]), dtype="float32")]
+    for training in (True, False):
+        archive.add_endpoint(
+            f"{training}", lambda x, mode=training: model(x, training=mode), signature
+        )
+    archive.write_out(str(tmp_path / "model"), verbose=False)
+    assert assignments(tmp_path / "model", "True")
+    assert not assignments(tmp_path / "model", "False")
 
 
 @pytest.mark.parametrize("batch", [1, None])

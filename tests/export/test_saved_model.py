@@ -1,11 +1,14 @@
 """`export_saved_model`: signature, graph, values, and what becomes of the target."""
 
+import doctest
+import inspect
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+import keras_norm
 from keras_norm.export import export_saved_model, placing, saved_model
 
 BATCHES = (1, 7)
@@ -184,6 +188,34 @@ def test_an_earlier_call_of_the_model_does_not_leak_into_the_graph(tmp_path, fiv
     assert float(tf.function(five_or_three)(data)[0, 0]) == 5.0
     serve = serving(export_saved_model(five_or_three, tmp_path / "exported"))
     assert float(serve(x=data)["y"][0, 0]) == 3.0
+
+
+def test_eight_threads_get_the_answers_of_one(tmp_path):
+    """A thousand calls of layers that keep a state, which a thread could take from another."""
+    inputs = keras.Input((4, 4, 6), name="x")
+    x = keras_norm.SpectralNormalization(layers.Conv2D(6, 3))(inputs)
+    x = keras_norm.BatchRenormalization()(keras_norm.SwitchableNormalization()(x))
+    x = keras_norm.WeightNormalization(layers.Dense(2))(layers.Flatten()(x))
+    model = trained_like(keras.Model(inputs, layers.Identity(name="y")(x)))
+    serve = serving(export_saved_model(model, tmp_path / "exported"))
+    batches = tf.random.stateless_normal((8, 3, 4, 4, 6), seed=(0, 0))
+    alone = [serve(x=batch)["y"].numpy() for batch in batches]
+    assert len({answer.tobytes() for answer in alone}) == 8
+
+    def call(place):
+        return place % 8, serve(x=batches[place % 8])["y"].numpy()
+
+    with ThreadPoolExecutor(8) as threads:
+        for place, answer in threads.map(call, range(1000)):
+            np.testing.assert_allclose(answer, alone[place], rtol=0, atol=1e-6)
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = inspect.getdoc(export_saved_model)
+    example = doctest.DocTestParser().get_doctest(text, {}, "export_saved_model", None, None)
+    assert len(example.examples) > 5
+    assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
 
 
 def test_an_older_export_is_replaced(tmp_path):
