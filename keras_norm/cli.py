@@ -149,6 +149,30 @@ def accelerate(
 
 
 @app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="A LiteRT file.")],
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What every operation must do, any of builtin, rank, static, xnnpack, gpu, int8; "
+            "may be repeated. The first four if not given.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a LiteRT file asks of its device (exit status 1: more than it may)."""
+    import json
+
+    from keras_norm import export
+
+    result = export.audit(file, **({"require": require} if require else {}))
+    typer.echo(json.dumps(result.as_dict(), indent=2) if as_json else result)
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def verify(
     model: Model,
     file: Annotated[
