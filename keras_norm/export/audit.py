@@ -206,7 +206,15 @@ class Audit:
         from rich.table import Table
 
         table = Table(box=SIMPLE, pad_edge=False)
-        for heading in ("#", "operation", "layer", "writes", "run by", "full pass", "why GPUs refuse it"):
+        for heading in (
+            "#",
+            "operation",
+            "layer",
+            "writes",
+            "run by",
+            "full pass",
+            "why GPUs refuse it",
+        ):
             table.add_column(heading, overflow="fold")
         for row in self.rows:
             operation = row.operation
