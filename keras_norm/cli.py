@@ -176,13 +176,27 @@ def audit(
 def verify(
     model: Model,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .keras, .h5 or .tflite file, or a SavedModel.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .keras, .h5, .tflite, .onnx or .xml file, or a SavedModel."
+        ),
     ],
+    bound: Annotated[
+        float | None,
+        typer.Option(
+            help="The largest difference that passes, relative to the largest expected number. "
+            "The format's own if not given."
+        ),
+    ] = None,
+    sqnr: Annotated[
+        float | None,
+        typer.Option(help="The lowest SQNR in dB that passes, for quantized files."),
+    ] = None,
 ) -> None:
     """Run a file in a process of its own and compare it with the model (exit status 1: differs)."""
     from keras_norm import export
 
-    result = export.verify(_load(model), file)
+    result = export.verify(model, file, bound=bound, sqnr=sqnr)
     typer.echo(result)
     if not result.passed:
         raise typer.Exit(1)
