@@ -33,20 +33,16 @@ def keras_onnx(model, folder):
     return folder / "model.onnx"
 
 
-def keras_openvino(model, folder):
-    # Keras takes no other paths than strings here.
-    model.export(str(folder / "model.xml"), format="openvino", verbose=False)
-    return folder / "model.xml"
-
-
 def openvino_of_saved_model(model, folder):
+    # Not by Keras's export to OpenVINO: for a graph that it traces, which nobody has pruned, that
+    # makes outputs of nodes that nothing reads, and the file has more outputs than the model.
     found = openvino.convert_model(keras_norm.export_saved_model(model, folder / "served"))
     # OpenVINO's default is to store weights in half precision.
     openvino.save_model(found, folder / "model.xml", compress_to_fp16=False)
     return folder / "model.xml"
 
 
-EXPORTS = [keras_onnx, keras_openvino, openvino_of_saved_model]
+EXPORTS = [keras_onnx, openvino_of_saved_model]
 
 
 @pytest.mark.parametrize("export", EXPORTS, ids=lambda export: export.__name__)
@@ -87,6 +83,7 @@ def test_a_file_for_a_fixed_batch_runs_any_number_of_samples(tmp_path, suffix):
     signature = [keras.InputSpec(shape=(4, 5, 3), dtype="float32", name="x")]
     path = tmp_path / f"model.{suffix}"
     kind = {"onnx": "onnx", "xml": "openvino"}[suffix]
+    # Keras takes no other paths than strings for OpenVINO.
     model.export(str(path), format=kind, verbose=False, input_signature=signature)
     found = verify(model, path)
     assert found.passed and found.outputs["y"].shape == (4, 5, 2)
