@@ -57,7 +57,7 @@ $(VENV)/created:
 	@touch $@
 
 $(VENV)/installed-%: pyproject.toml $(VENV)/created
-	@echo '==> Installing keras_norm and what `make $*` needs (the first time, some minutes)'
+	@echo '==> Installing keras_norm[$*] (the first time, some minutes)'
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-input --editable '.[$*]'
 	@touch $@
 

@@ -240,10 +240,10 @@ def audit(path: str | os.PathLike[str], *, require: Collection[str] = USUAL) -> 
 
     Args:
         path: A `.tflite` file, of this package or of another exporter.
-        require: What `passed` goes by, keys of `keras_norm.export.audit.REQUIREMENTS`: `"builtin"`
-            (no Flex or other custom operations), `"rank"` (4 at most), `"static"` (no free sizes),
-            `"xnnpack"` (it runs every operation), `"gpu"` (no operation that GPU delegates refuse),
-            `"int8"` (every operation computes in int8). Defaults to the first four.
+        require: What `passed` goes by, any of `"builtin"` (no Flex or other custom operations),
+            `"rank"` (4 at most), `"static"` (no free sizes), `"xnnpack"` (it runs every operation),
+            `"gpu"` (no operation that GPU delegates refuse), `"int8"` (every operation computes in
+            int8). Defaults to the first four.
 
     Returns:
         An `Audit`. `print` shows it as a table; `as_dict` is made for JSON.
@@ -264,10 +264,7 @@ def audit(path: str | os.PathLike[str], *, require: Collection[str] = USUAL) -> 
     (True, 4, 1)
     """
     path = Path(path)
-    unknown = (
-        [] if isinstance(require, str) else [key for key in require if key not in REQUIREMENTS]
-    )
-    if isinstance(require, str) or unknown:
+    if isinstance(require, str) or not set(require) <= set(REQUIREMENTS):
         raise ValueError(
             f"`require` must be a list of keys of {list(REQUIREMENTS)}. "
             f"Received: require={require!r}. Pass for example {list(USUAL)}."

@@ -30,7 +30,7 @@ def apart():
             if function not in pools:
                 pool = concurrent.futures.ProcessPoolExecutor(1, mp_context=context)
                 pools[function] = stack.enter_context(pool)
-            return pools[function].submit(function, *arguments).result(timeout=300)
+            return pools[function].submit(function, *arguments).result()
 
         yield call
 
