@@ -27,7 +27,7 @@ test: $(VENV)/installed-test
 	@echo '==> Running the tests'
 	$(VENV)/bin/python -m pytest -q -n 2
 
-# Not part of `make test`: what it installs fills 300 MB.
+# Not part of `make test`: no other target needs what it installs.
 test-runtimes: $(VENV)/installed-test $(VENV)/installed-runtimes
 	@echo '==> Running the exported files in other runtimes'
 	$(VENV)/bin/python -m pytest -q -n 2 tests/runtimes
