@@ -6,13 +6,14 @@ PEERS ?= torch flax addons
 ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint bench bench-quick clean
+.PHONY: help demo test test-runtimes lint bench bench-quick clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
 	@echo 'make test   runs the tests'
+	@echo 'make test-runtimes  runs the exported files in OpenVINO, onnxruntime and TensorFlow in C'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
@@ -25,6 +26,11 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-test
 	@echo '==> Running the tests'
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadgroup
+
+# Not part of `make test`: no other target needs what it installs.
+test-runtimes: $(VENV)/installed-test $(VENV)/installed-runtimes
+	@echo '==> Running the exported files in other runtimes'
+	$(VENV)/bin/python -m pytest -q -n 2 tests/runtimes
 
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'
@@ -51,7 +57,7 @@ $(VENV)/created:
 	@touch $@
 
 $(VENV)/installed-%: pyproject.toml $(VENV)/created
-	@echo '==> Installing keras_norm and what `make $*` needs (the first time, some minutes)'
+	@echo '==> Installing keras_norm[$*] (the first time, some minutes)'
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-input --editable '.[$*]'
 	@touch $@
 

@@ -6,7 +6,14 @@ models load.
 
 from keras_norm.backend import portable_only
 from keras_norm.catalog import catalog
-from keras_norm.export import Verification, export_litert, export_saved_model, verify
+from keras_norm.export import (
+    Audit,
+    Verification,
+    audit,
+    export_litert,
+    export_saved_model,
+    verify,
+)
 from keras_norm.layers.activations import DynamicTanh, EvoNormB0, EvoNormS0, ThresholdedLinearUnit
 from keras_norm.layers.batch import (
     BatchNormalization,
@@ -48,6 +55,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptiveInstanceNormalization",
+    "Audit",
     "BatchNormLSTMCell",
     "BatchNormalization",
     "BatchRenormalization",
@@ -86,6 +94,7 @@ __all__ = [
     "WeightStandardization",
     "WhiteningNormalization",
     "accelerate",
+    "audit",
     "bake",
     "catalog",
     "export_litert",

@@ -166,16 +166,54 @@ def accelerate(
 
 
 @app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="A LiteRT file.")],
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What every operation must do, any of builtin, rank, static, xnnpack, gpu, int8; "
+            "may be repeated. The first four if not given.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a LiteRT file asks of its device (exit status 1: more than it may)."""
+    import json
+
+    from keras_norm import export
+
+    result = export.audit(file, **({"require": require} if require else {}))
+    typer.echo(json.dumps(result.as_dict(), indent=2) if as_json else result)
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def verify(
     model: Model,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .keras, .h5 or .tflite file, or a SavedModel.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .keras, .h5, .tflite, .onnx or .xml file, or a SavedModel."
+        ),
     ],
+    bound: Annotated[
+        float | None,
+        typer.Option(
+            help="The largest difference that passes, relative to the largest expected number. "
+            "The format's own if not given."
+        ),
+    ] = None,
+    sqnr: Annotated[
+        float | None,
+        typer.Option(help="The lowest SQNR in dB that passes, for quantized files."),
+    ] = None,
 ) -> None:
     """Run a file in a process of its own and compare it with the model (exit status 1: differs)."""
     from keras_norm import export
 
-    result = export.verify(_load(model), file)
+    result = export.verify(model, file, bound=bound, sqnr=sqnr)
     typer.echo(result)
     if not result.passed:
         raise typer.Exit(1)

@@ -1,5 +1,6 @@
 """The command line: what it prints, and with which exit status it ends."""
 
+import json
 import re
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def test_help_names_every_command(run):
         "accelerate",
         "export-saved-model",
         "export-litert",
+        "audit",
         "verify",
     ]
     for command in commands:
@@ -109,6 +111,26 @@ def test_litert(run):
     assert "DOES NOT AGREE" in result.output
 
 
+def test_verify_by_sqnr_and_by_bound(run):
+    assert run("export-litert", "good.keras", "sqnr.tflite").exit_code == 0
+    result = run("verify", "good.keras", "sqnr.tflite", "--sqnr", "60")
+    assert result.exit_code == 0 and "SQNR of at least 60 dB" in result.output
+    assert run("verify", "good.keras", "sqnr.tflite", "--sqnr", "1000").exit_code == 1
+    assert run("verify", "other.keras", "sqnr.tflite", "--bound", "1e9").exit_code == 0
+
+
+def test_audit(run):
+    assert run("export-litert", "good.keras", "audited.tflite").exit_code == 0
+    result = run("audit", "audited.tflite")
+    assert result.exit_code == 0
+    assert re.match(r"audited.tflite passes \(ai-edge-litert .*\n  builtin  yes ", result.output)
+    result = run("audit", "audited.tflite", "--json", "--require", "rank", "--require", "int8")
+    assert result.exit_code == 1
+    told = json.loads(result.output)
+    assert told["required"] == ["rank", "int8"] and not told["passed"]
+    assert "CONV_2D" in told["histogram"] and told["highest_rank"] == 4
+
+
 def test_accelerate(run, folder):
     layers = [keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()]
     model = keras.Sequential(layers, name="small")
@@ -164,6 +186,10 @@ def test_litert_takes_an_input_shape(run, monkeypatch, text, shape):
         (["export-saved-model", "good.keras", "a", "--warmup", "0"], "`warmup` must be 1 to 1000"),
         (["verify", "good.keras", "missing.tflite"], "`path` must be a file or folder that exists"),
         (["verify", "good.keras", "broken.tflite"], "`path` must be a file that runs"),
+        (["verify", "good.h6", "broken.tflite"], "`model_or_reference` must be a model"),
+        (["audit", "missing.tflite"], "`path` must be a file that exists"),
+        (["audit", "broken.tflite"], "`path` must be a sound LiteRT"),
+        (["audit", "broken.tflite", "--require", "speed"], "`require` must be a list of keys"),
     ],
 )
 def test_an_error_is_one_line(run, folder, arguments, message):

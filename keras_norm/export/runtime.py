@@ -2,8 +2,8 @@
 
 `python runtime.py FORMAT FILE ANSWER [INPUTS]` reads arrays from INPUTS and writes the file's
 outputs to ANSWER; without INPUTS it writes the shapes that the file's inputs must have (`-1` for a
-free size; `.tflite` only). It is run by its path, not as a module of the package, so that a
-SavedModel and a `.tflite` file meet neither this package nor Keras.
+free size; only formats that have sizes of their own). It is run by its path, not as a module of the
+package, so that only `.keras` and `.h5` files meet this package and Keras.
 """
 
 import sys
@@ -134,6 +134,52 @@ def run_litert(path: str, inputs: Named | None) -> tuple[Named, str]:
     return run_in_batches(runner, by_name(inputs, list(shapes)), shapes), runtime
 
 
+def run_onnx(path: str, inputs: Named | None) -> tuple[Named, str]:
+    """Runs an ONNX file, or tells the shapes of its inputs."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    # A free size has a name in place of a number.
+    shapes = {
+        entry.name: np.array([size if isinstance(size, int) else -1 for size in entry.shape])
+        for entry in session.get_inputs()
+    }
+    runtime = f"onnxruntime {onnxruntime.__version__}"
+    if inputs is None:
+        return shapes, runtime
+
+    def run(**batch: np.ndarray) -> Named:
+        return dict(zip(names, session.run(names, batch), strict=True))
+
+    return run_in_batches(run, by_name(inputs, list(shapes)), shapes), runtime
+
+
+def run_openvino(path: str, inputs: Named | None) -> tuple[Named, str]:
+    """Runs an OpenVINO IR (`.xml` with a `.bin` beside it), or tells the shapes of its inputs."""
+    import openvino
+
+    # By default it computes in bfloat16 where the processor has instructions for that.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", exact)
+    # A tensor may have several names, in no order.
+    shapes = {
+        min(port.names): np.array(
+            [s.get_length() if s.is_static else -1 for s in port.partial_shape]
+        )
+        for port in compiled.inputs
+    }
+    runtime = f"openvino {version('openvino')}"
+    if inputs is None:
+        return shapes, runtime
+
+    def run(**batch: np.ndarray) -> Named:
+        outputs = compiled(batch)
+        return {min(port.names): outputs[port] for port in compiled.outputs}
+
+    return run_in_batches(run, by_name(inputs, list(shapes)), shapes), runtime
+
+
 def run_in_batches(runner: Callable[..., Named], inputs: Named, shapes: Named) -> Named:
     """Runs as many samples at a time as the file takes, and joins the outputs.
 
@@ -177,6 +223,8 @@ RUNNERS = {
     "h5": run_keras,
     "saved_model": run_saved_model,
     "tflite": run_litert,
+    "onnx": run_onnx,
+    "openvino": run_openvino,
 }
 
 

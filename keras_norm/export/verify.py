@@ -15,14 +15,37 @@ import numpy as np
 
 from keras_norm.export import runtime, samples, signature
 
-BOUNDS = {"keras": 0.0, "h5": 0.0, "saved_model": 1e-6, "tflite": 1e-5}
-"""Per format the largest difference that passes, relative to max(1, largest expected number).
+BOUNDS = {
+    "keras": 0.0,
+    "h5": 0.0,
+    "saved_model": 1e-6,
+    "tflite": 1e-5,
+    "onnx": 1e-5,
+    "openvino": 1e-5,
+}
+"""Per format the largest difference that passes, relative to the largest expected number.
 
 A `.keras` or `.h5` file runs the same operations in the same order as the live model, so it must
 agree to the last bit. The others run another program for the same formula.
 """
 
-_SUFFIXES = {".keras": "keras", ".h5": "h5", ".tflite": "tflite"}
+_SUFFIXES = {
+    ".keras": "keras",
+    ".h5": "h5",
+    ".tflite": "tflite",
+    ".onnx": "onnx",
+    ".xml": "openvino",
+}
+
+_WITH_SIZES = {"tflite", "onnx", "openvino"}
+"""Formats whose files may have fixed sizes where the model has free ones."""
+
+_RUNTIMES = {
+    "tflite": ("LiteRT", "ai_edge_litert", "lite"),
+    "onnx": ("onnxruntime", "onnxruntime", "runtimes"),
+    "openvino": ("OpenVINO", "openvino", "runtimes"),
+}
+"""Per format what runs it, the package to import, and the extra of this package that brings it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +57,17 @@ class OutputDifference:
         largest_difference: Largest |file - model|. NaN where there is nothing to compare or
             a number is NaN; infinite where the shapes differ or where one side lacks the output.
         largest_expected: Largest |model|.
-        passed: Whether the difference lies within the bound.
+        passed: Whether the difference lies within what was asked.
+        sqnr: Signal to quantization noise in dB: 10·log₁₀ Σ model² / Σ (file - model)². Infinite
+            where both sides are equal; NaN where there is nothing to compare or a number is not
+            finite.
     """
 
     name: str
     largest_difference: float
     largest_expected: float
     passed: bool
+    sqnr: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +76,13 @@ class Verification:
 
     Attributes:
         path: The file or folder that was run.
-        format: `"keras"`, `"h5"`, `"saved_model"` or `"tflite"`.
+        format: `"keras"`, `"h5"`, `"saved_model"`, `"tflite"`, `"onnx"` or `"openvino"`.
         runtime: Name and version of what ran it.
         differences: One `OutputDifference` per output.
-        bound: The largest difference that passes, relative to max(1, largest expected number).
+        bound: The largest difference that passes, relative to the largest expected number of the
+            output; infinite where the SQNR alone decides.
         outputs: What the file computed, by output name.
+        required_sqnr: The lowest SQNR in dB that passes; `None` where none was asked for.
     """
 
     path: Path
@@ -62,6 +91,7 @@ class Verification:
     differences: tuple[OutputDifference, ...]
     bound: float
     outputs: dict[str, np.ndarray] = dataclasses.field(repr=False, compare=False)
+    required_sqnr: float | None = None
 
     @property
     def largest_difference(self) -> float:
@@ -69,51 +99,69 @@ class Verification:
         return float(np.max([output.largest_difference for output in self.differences]))
 
     @property
+    def lowest_sqnr(self) -> float:
+        """The lowest SQNR in dB over all outputs; NaN if any of them is."""
+        return float(np.min([output.sqnr for output in self.differences]))
+
+    @property
     def passed(self) -> bool:
-        """Whether every output lies within the bound."""
+        """Whether every output lies within what was asked."""
         return all(output.passed for output in self.differences)
 
     def __str__(self) -> str:
         verdict = "agrees" if self.passed else "DOES NOT AGREE"
-        lines = [f"{self.path} {verdict} with the model ({self.runtime}, bound {self.bound:g})"]
+        asked = [] if math.isinf(self.bound) else [f"bound {self.bound:g}"]
+        if self.required_sqnr is not None:
+            asked.append(f"SQNR of at least {self.required_sqnr:g} dB")
+        told = ", ".join([self.runtime, *asked])
+        lines = [f"{self.path} {verdict} with the model ({told})"]
         for output in self.differences:
             lines.append(
                 f"  {output.name}: largest difference {output.largest_difference:.3g}, "
-                f"largest expected {output.largest_expected:.3g}"
-                + ("" if output.passed else "  <- beyond the bound")
+                f"largest expected {output.largest_expected:.3g}, SQNR {output.sqnr:.1f} dB"
+                + ("" if output.passed else "  <- not within that")
             )
         return "\n".join(lines)
 
 
 def verify(
-    model: keras.Model,
+    model_or_reference: keras.Model | str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     data: Any = None,
     bound: float | None = None,
+    sqnr: float | None = None,
 ) -> Verification:
     """Runs a saved file in a process of its own and compares it with the live model.
 
     The process imports what the format needs and no more: LiteRT for `.tflite`, TensorFlow for a
-    SavedModel, Keras and this package for `.keras` and `.h5`. Both sides compute on the CPU, where
-    the numbers do not depend on who else uses the machine's accelerator.
+    SavedModel, onnxruntime for `.onnx`, OpenVINO for `.xml`, Keras and this package for `.keras`
+    and `.h5`. Both sides compute on the CPU, where the numbers do not depend on who else uses the
+    machine's accelerator.
 
     Args:
-        model: The Functional or Sequential model that the file was made from.
-        path: A `.keras`, `.h5` (whole model) or `.tflite` file, or a SavedModel folder.
+        model_or_reference: The Functional or Sequential model that the file was made from, or the
+            path of a `.keras` or `.h5` file of it, which is loaded in safe mode.
+        path: A `.keras`, `.h5` (whole model), `.tflite`, `.onnx` or OpenVINO IR (`.xml`) file, or a
+            SavedModel folder.
         data: Inputs to compare on: an array, a list of arrays, or a dict by input name. Defaults
             to seeded random numbers (0 and 1 for integer inputs).
-        bound: The largest difference that passes, relative to max(1, largest expected number).
-            Defaults to 1e-5 for `.tflite`, 1e-6 for a SavedModel, 0 for `.keras` and `.h5`.
+        bound: The largest difference that passes, relative to the largest expected number of the
+            output. Defaults to 1e-5 for `.tflite`, `.onnx` and `.xml`, 1e-6 for a SavedModel, 0 for
+            `.keras` and `.h5`; where `sqnr` is given, to no bound.
+        sqnr: The lowest SQNR in dB that passes, 10·log₁₀ Σ model² / Σ (file - model)² over an
+            output: the measure for quantized files, whose error is a share of the whole signal.
+            Defaults to none.
 
     Returns:
         A `Verification`. NaN, a shape that differs and a missing output never pass.
 
     Raises:
-        FileNotFoundError: If there is nothing at `path`.
-        ImportError: If the file is a `.tflite` and LiteRT is not installed.
+        FileNotFoundError: If there is nothing at `path` or at the reference.
+        ImportError: If what runs the file is not installed.
         RuntimeError: If the file cannot be run; the message ends with what its process said.
-        ValueError: If `path` is no such file, or if `model`, `data` or `bound` is not usable.
+        ValueError: If `path` is no such file, or if `model_or_reference`, `data`, `bound` or `sqnr`
+            is not usable.
 
     Example:
 
@@ -126,27 +174,55 @@ def verify(
     """
     path = Path(path)
     kind = _format(path)
-    bound = BOUNDS[kind] if bound is None else bound
-    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not bound >= 0:
+    if bound is None:
+        bound = BOUNDS[kind] if sqnr is None else math.inf
+    elif not _is_number(bound) or not bound >= 0:
         raise ValueError(
             f"`bound` must be a number of at least 0. Received: bound={bound!r}. "
             "Pass `None` for the format's own bound."
         )
+    if sqnr is not None and (not _is_number(sqnr) or math.isnan(sqnr)):
+        raise ValueError(
+            f"`sqnr` must be a number of decibels. Received: sqnr={sqnr!r}. "
+            "Pass for example 30, or `None` to go by `bound`."
+        )
+    model = _model(model_or_reference)
     if data is not None:
         inputs = samples.given(model, data)
     else:
-        fixed = _run(kind, path, None)[0] if kind == "tflite" else None
+        fixed = _run(kind, path, None)[0] if kind in _WITH_SIZES else None
         inputs = samples.drawn(model, fixed)
     expected = _expected(model, inputs)
     outputs, ran_on = _run(kind, path, inputs)
-    if len(outputs) == len(expected) == 1:
-        # A single one needs no name to be told apart, and other exporters name it otherwise.
+    if len(outputs) == len(expected) and not set(outputs) & set(expected):
+        # Other exporters have names of their own for what they keep in order.
         outputs = dict(zip(expected, outputs.values(), strict=True))
     differences = tuple(
-        _difference(name, outputs.get(name), expected.get(name), bound)
+        _difference(name, outputs.get(name), expected.get(name), bound, sqnr)
         for name in dict.fromkeys([*expected, *outputs])
     )
-    return Verification(path, kind, ran_on, differences, float(bound), outputs)
+    return Verification(path, kind, ran_on, differences, float(bound), outputs, sqnr)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _model(model_or_reference: Any) -> keras.Model:
+    if not isinstance(model_or_reference, (str, os.PathLike)):
+        return model_or_reference
+    reference = Path(model_or_reference)
+    if reference.suffix not in (".keras", ".h5"):
+        raise ValueError(
+            "`model_or_reference` must be a model, or the path of a .keras or .h5 file. "
+            f"Received: model_or_reference={str(reference)!r}. Save the model with `model.save`."
+        )
+    if not reference.is_file():
+        raise FileNotFoundError(
+            "`model_or_reference` must be a model, or the path of a file that exists. Received: "
+            f"model_or_reference={str(reference)!r}. Save the model with `model.save` first."
+        )
+    return keras.saving.load_model(reference, compile=False, safe_mode=True)
 
 
 def _format(path: Path) -> str:
@@ -159,16 +235,18 @@ def _format(path: Path) -> str:
         return "saved_model"
     if path.is_dir() or path.suffix not in _SUFFIXES:
         raise ValueError(
-            "`path` must be a .keras, .h5 or .tflite file, or a SavedModel folder (with a "
-            f"saved_model.pb in it). Received: path={str(path)!r}. Save the model with "
-            "`model.save` or export it with `export_saved_model` or `export_litert`."
+            "`path` must be a .keras, .h5, .tflite, .onnx or .xml (OpenVINO) file, or a SavedModel "
+            f"folder (with a saved_model.pb in it). Received: path={str(path)!r}. Save the model "
+            "with `model.save` or export it with `export_saved_model` or `export_litert`."
         )
-    if path.suffix == ".tflite" and importlib.util.find_spec("ai_edge_litert") is None:
+    kind = _SUFFIXES[path.suffix]
+    name, package, extra = _RUNTIMES.get(kind, ("Keras", "keras", ""))
+    if importlib.util.find_spec(package) is None:
         raise ImportError(
-            "Running a .tflite file needs LiteRT, which is not installed. "
-            f'Received: path={str(path)!r}. Run `pip install "keras_norm[lite]"`.'
+            f"Running a {path.suffix} file needs {name}, which is not installed. "
+            f'Received: path={str(path)!r}. Run `pip install "keras_norm[{extra}]"`.'
         )
-    return _SUFFIXES[path.suffix]
+    return kind
 
 
 def _expected(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -215,18 +293,39 @@ def _environment(kind: str) -> dict[str, str]:
 
 
 def _difference(
-    name: str, output: np.ndarray | None, expected: np.ndarray | None, bound: float
+    name: str,
+    output: np.ndarray | None,
+    expected: np.ndarray | None,
+    bound: float,
+    required_sqnr: float | None,
 ) -> OutputDifference:
-    size = 0.0 if expected is None else float(np.max(np.abs(_wide(expected)), initial=0.0))
+    wanted = np.zeros(0) if expected is None else _wide(expected)
+    size = float(np.max(np.abs(wanted), initial=0.0))
     if output is None or expected is None or output.shape != expected.shape:
-        return OutputDifference(name, float("inf"), size, False)
+        return OutputDifference(name, math.inf, size, False)
     if not expected.size:
-        return OutputDifference(name, float("nan"), size, False)
+        return OutputDifference(name, math.nan, size, False)
     with np.errstate(invalid="ignore"):
-        largest = float(np.max(np.abs(_wide(output) - _wide(expected))))
+        errors = _wide(output) - wanted
+    largest = float(np.max(np.abs(errors)))
+    sqnr = _sqnr(wanted, errors)
     # An infinite expected number would make any bound infinite.
-    passed = math.isfinite(largest) and largest <= bound * max(1.0, size)
-    return OutputDifference(name, largest, size, passed)
+    passed = math.isfinite(largest) and (math.isinf(bound) or largest <= bound * size)
+    passed = passed and (required_sqnr is None or sqnr >= required_sqnr)
+    return OutputDifference(name, largest, size, passed, sqnr)
+
+
+def _sqnr(signal: np.ndarray, errors: np.ndarray) -> float:
+    """Power of the signal over power of the errors in dB."""
+    if not np.isfinite(errors).all():
+        return math.nan
+    # Squares of the largest numbers that a dtype holds would not fit into it.
+    scale = max(float(np.max(np.abs(signal))), float(np.max(np.abs(errors)))) or 1.0
+    noise = float(np.sum(np.square(np.abs(errors / scale))))
+    power = float(np.sum(np.square(np.abs(signal / scale))))
+    if not noise:
+        return math.inf
+    return 10.0 * math.log10(power / noise) if power else -math.inf
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from keras_norm.ops.moments import mean, rounded
@@ -72,8 +73,10 @@ class Window(NamedTuple):
 
         A convolution with an identity: every runtime has it, at every rank, stride and dilation.
         """
-        identity = ops.reshape(ops.eye(self.taps, dtype=table.dtype), (*self.size, 1, self.taps))
-        return self.slide(table, ops.concatenate([identity] * table.shape[-1], axis=-1))
+        # Not `ops.eye`, which TensorFlow would compute in the graph by an op that OpenVINO lacks.
+        identity = np.eye(self.taps).reshape(*self.size, 1, self.taps)
+        kernel = np.concatenate([identity] * table.shape[-1], axis=-1)
+        return self.slide(table, ops.convert_to_tensor(kernel, dtype=table.dtype))
 
 
 def cosine(x: Any, kernel: Any, bias: Any, centered: bool, epsilon: float) -> Any:
@@ -243,4 +246,4 @@ def _spread(table: Any, size: int) -> Any:
 
 def _members(groups: int, size: int, dtype: Any) -> Any:
     """A matrix [C, G], 1 where the channel belongs to the group."""
-    return ops.repeat(ops.eye(groups, dtype=dtype), size, axis=0)
+    return ops.convert_to_tensor(np.repeat(np.eye(groups), size, axis=0), dtype=dtype)

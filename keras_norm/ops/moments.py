@@ -286,8 +286,8 @@ def length(x: Any, axes: Sequence[int], mask: Any = None) -> tuple[Any, float]:
     for axis in axes:
         if axis not in known:
             square = ops.sum(square, axis=axis, keepdims=True)
-    positive = square > 0
-    root = ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)
+    # 1e-19 in place of 0 is far below any ε; a choice by `where` would be none of XNNPACK's.
+    root = ops.sqrt(ops.maximum(square, 1e-38))
     return root, math.sqrt(math.prod(x.shape[a] for a in known))
 
 

@@ -11,7 +11,8 @@ from tests.saved_models import assignments, operations
 
 CHANNELS = 6
 
-
+EVERYWHERE = ["builtin", "rank", "static", "xnnpack", "gpu"]
+"""What no device refuses."""
 UNWANTED = {"SHAPE", "PACK", "STRIDED_SLICE", "NEG", "SQUARE", "SQUARED_DIFFERENCE"}
 UNWANTED |= {"BROADCAST_TO", "TILE", "L2_NORMALIZATION"}
 
@@ -32,21 +33,13 @@ def convolutions_between_norms(row, size=8):
     return randomize(keras.Model(inputs, outputs))
 
 
-def details(path):
-    """Names of a file's operations, and the shapes of its tensors."""
-    interpreter = Interpreter(str(path))
-    interpreter.allocate_tensors()
-    operations = [d["op_name"] for d in interpreter._get_ops_details()]
-    return operations, [tuple(d["shape_signature"]) for d in interpreter.get_tensor_details()]
-
-
 def test_litert(row, tmp_path):
     model, path = model_of(row), tmp_path / "model.tflite"
     keras_norm.export_litert(model, path)
-    operations, shapes = details(path)
-    assert not [name for name in operations if name.startswith(("Flex", "CUSTOM"))]
-    assert max(len(shape) for shape in shapes) <= max(4, *(len(x.shape) for x in model.inputs))
-    assert row.kind == "recurrent" or not UNWANTED & set(operations)
+    found = keras_norm.audit(path, require=EVERYWHERE if row.kind == "activations" else ["builtin"])
+    assert found.passed, str(found)
+    assert found.highest_rank <= max(4, *(len(x.shape) for x in model.inputs))
+    assert row.kind == "recurrent" or not UNWANTED & set(found.histogram)
     result = keras_norm.verify(model, path)
     assert result.passed, str(result)
 
@@ -80,12 +73,25 @@ def test_litert_between_convolutions(norm, batch, tmp_path):
     model = convolutions_between_norms(norm)
     path = tmp_path / "model.tflite"
     keras_norm.export_litert(model, path, input_shape=(batch, 8, 8, CHANNELS))
-    operations, shapes = details(path)
-    assert not [name for name in operations if name.startswith(("Flex", "CUSTOM"))]
-    assert max(len(shape) for shape in shapes) <= 4
-    assert not UNWANTED & set(operations)
+    found = keras_norm.audit(path, require=EVERYWHERE if batch else ["builtin", "rank", "xnnpack"])
+    assert found.passed and found.partitions == 1, str(found)
+    assert not UNWANTED & set(found.histogram)
     result = keras_norm.verify(model, path)
     assert result.passed, str(result)
+
+
+@pytest.mark.parametrize("name", ["GroupNormalization", "SwitchableNormalization", "EvoNormS0"])
+def test_litert_of_a_network(name, tmp_path):
+    """4 × [convolution, norm, ReLU]: XNNPACK takes it as one partition, GPUs refuse none of it."""
+    row = keras_norm.catalog[name]
+    outputs = inputs = keras.Input((8, 8, CHANNELS))
+    for _ in range(4):
+        outputs = row.build()(keras.layers.Conv2D(CHANNELS, 3, padding="same")(outputs))
+        outputs = keras.layers.ReLU()(outputs)
+    path = keras_norm.export_litert(keras.Model(inputs, outputs), tmp_path / "model.tflite")
+    found = keras_norm.audit(path, require=EVERYWHERE)
+    assert found.passed and found.partitions == 1, str(found)
+    assert found.histogram["CONV_2D"] == 4
 
 
 def test_litert_with_unknown_image_size(norm, tmp_path):
@@ -93,8 +99,8 @@ def test_litert_with_unknown_image_size(norm, tmp_path):
     outputs = norm.build()(keras.layers.Conv2D(CHANNELS, 3, padding="same")(norm.build()(inputs)))
     model = randomize(keras.Model(inputs, outputs))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
-    operations, _ = details(path)
-    assert not {"SHAPE", "PACK", "STRIDED_SLICE"} & set(operations)
+    found = keras_norm.audit(path)
+    assert not {"SHAPE", "PACK", "STRIDED_SLICE"} & set(found.histogram)
     interpreter = Interpreter(str(path))
     (detail,) = interpreter.get_input_details()
     for size in (5, 9):
@@ -115,8 +121,7 @@ def test_static_norms_vanish_into_the_convolution_before_them(norm, tmp_path):
     x = norm.build()(keras.layers.Conv2D(CHANNELS, 3)(inputs))
     model = randomize(keras.Model(inputs, keras.layers.ReLU()(x)))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
-    operations = [name for name in details(path)[0] if name != "DELEGATE"]
-    assert (operations == ["CONV_2D"]) == norm.folds
+    assert (keras_norm.audit(path).histogram == {"CONV_2D": 1}) == norm.folds
     assert keras_norm.verify(model, path).passed
 
 

@@ -73,6 +73,8 @@ def test_the_models_own_file_passes(tmp_path, monkeypatch, kind):
     assert {output.name for output in found.differences} == {"total", "head"}
     shapes = {name: array.shape for name, array in found.outputs.items()}
     assert shapes == {"total": (2, 6, 3), "head": (2, 2)}
+    # Bit by bit where nothing less passes.
+    assert (found.lowest_sqnr == np.inf) if found.bound == 0 else (found.lowest_sqnr > 100)
     # Not a comparison of nothing with nothing.
     assert all(output.largest_expected > 0.5 for output in found.differences)
 
@@ -229,14 +231,76 @@ def test_bound_is_relative_to_the_expected_numbers(dense_file):
     assert results[0].differences[0].largest_expected == pytest.approx(size)
 
 
-def test_bound_is_absolute_for_small_numbers(dense_file):
+def test_bound_is_relative_for_small_numbers_too(dense_file):
     model, path = dense_file
-    model.layers[0].bias.assign_add([0.0, 0.0, 0.001])
+    data = np.full((1, 4), 1e-6, "float32")
+    model.layers[0].bias.assign_add([0.0, 0.0, 1e-8])
+    size = 1e-6 * 30 / 8 + 1e-8
     results = [
-        verify(model, path, data=np.full((1, 4), 0.01), bound=bound) for bound in (0.0009, 0.0011)
+        verify(model, path, data=data, bound=factor * 1e-8 / size) for factor in (0.99, 1.01)
     ]
-    model.layers[0].bias.assign_sub([0.0, 0.0, 0.001])
+    model.layers[0].bias.assign_sub([0.0, 0.0, 1e-8])
     assert [found.passed for found in results] == [False, True]
+
+
+def test_zeros_must_be_zeros(dense_file, tmp_path):
+    model, path = dense_file
+    zeros = np.zeros((1, 4))
+    assert verify(model, path, data=zeros).passed
+    model.layers[0].bias.assign_add([0.0, 0.0, 1e-12])
+    found = verify(model, export_litert(model, tmp_path / "model.tflite"), data=zeros)
+    model.layers[0].bias.assign_sub([0.0, 0.0, 1e-12])
+    assert found.passed
+    other = verify(model, tmp_path / "model.tflite", data=zeros)
+    assert not other.passed and other.lowest_sqnr == -np.inf
+
+
+def test_sqnr_is_the_power_of_the_model_over_that_of_the_difference(dense_file):
+    model, path = dense_file
+    model.layers[0].bias.assign_add([0.01, 0.0, -0.02])
+    random = np.random.default_rng(4)
+    data = random.normal(size=(7, 4)).astype("float32")
+    expected = np.asarray(model(data), "float64")
+    # Each sample errs by the same two numbers: 5e-4 in squares.
+    decibels = 10 * np.log10(np.sum(expected**2) / (len(data) * 5e-4))
+    results = [
+        verify(model, path, data=data, sqnr=decibels + more, bound=bound)
+        for more, bound in ((-0.1, None), (0.1, None), (-0.1, 1e-5))
+    ]
+    model.layers[0].bias.assign_sub([0.01, 0.0, -0.02])
+    assert [found.passed for found in results] == [True, False, False]
+    assert results[0].lowest_sqnr == pytest.approx(decibels, abs=1e-3)
+    assert results[0].bound == np.inf and results[0].required_sqnr == decibels - 0.1
+    assert f"SQNR of at least {decibels + 0.1:g} dB" in str(results[1])
+    assert f"SQNR {decibels:.1f} dB" in str(results[1])
+
+
+def test_sqnr_of_what_is_no_number_never_passes(dense_file):
+    data = np.array([[1.0, np.nan, 1.0, 1.0]])
+    found = verify(*dense_file, data=data, sqnr=-1000.0)
+    assert np.isnan(found.lowest_sqnr) and not found.passed
+
+
+def test_the_reference_may_be_a_file(dense_file, tmp_path):
+    model, path = dense_file
+    model.save(tmp_path / "model.h5")
+    assert verify(str(tmp_path / "model.h5"), path).passed
+    dense().save(tmp_path / "other.keras")
+    assert not verify(tmp_path / "other.keras", path).passed
+
+
+def test_a_reference_is_loaded_in_safe_mode(dense_file, tmp_path):
+    lambdas = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x)])
+    lambdas.save(tmp_path / "lambda.keras")
+    with pytest.raises(ValueError, match=r"unsafe|safe_mode"):
+        verify(tmp_path / "lambda.keras", dense_file[1])
+
+
+def test_references_that_are_none(dense_file, tmp_path):
+    with pytest.raises(ValueError, match=r"`model_or_reference` must .*\.tflite.*model.save"):
+        verify(dense_file[1], dense_file[1])
+    with pytest.raises(FileNotFoundError, match=r"`model_or_reference` must .*nothing.keras"):
+        verify(tmp_path / "nothing.keras", dense_file[1])
 
 
 def test_verification_reads_well_and_is_frozen(dense_file):
@@ -254,24 +318,42 @@ def test_verification_reads_well_and_is_frozen(dense_file):
 def test_paths_that_cannot_be_verified(tmp_path):
     model = dense()
     (tmp_path / "folder").mkdir()
-    (tmp_path / "model.onnx").write_bytes(b"")
+    (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"`path` must .* Received: path=.*nothing.keras"):
         verify(model, tmp_path / "nothing.keras")
-    for name in ("folder", "model.onnx"):
+    for name in ("folder", "model.bin"):
         with pytest.raises(ValueError, match=rf"`path` must .*saved_model.pb.*{name}.*model.save"):
             verify(model, tmp_path / name)
 
 
-def test_without_litert_the_error_says_what_to_install(dense_file, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    with pytest.raises(ImportError, match=r'pip install "keras_norm\[lite\]"'):
-        verify(*dense_file)
+@pytest.mark.parametrize(
+    ("suffix", "package", "extra"),
+    [
+        (".tflite", "ai_edge_litert", "lite"),
+        (".onnx", "onnxruntime", "runtimes"),
+        (".xml", "openvino", "runtimes"),
+    ],
+)
+def test_without_its_runtime_the_error_says_what_to_install(
+    tmp_path, monkeypatch, suffix, package, extra
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"never opened")
+    with pytest.raises(ImportError, match=rf'{suffix} file.*pip install "keras_norm\[{extra}\]"'):
+        verify(dense(), path)
 
 
 @pytest.mark.parametrize("bound", [-1e-9, float("nan"), "small", True])
 def test_refuses_bounds_that_are_no_bound(dense_file, bound):
     with pytest.raises(ValueError, match=r"`bound` must be .* Received: bound=.* Pass"):
         verify(*dense_file, bound=bound)
+
+
+@pytest.mark.parametrize("sqnr", [float("nan"), "high", True])
+def test_refuses_sqnr_that_is_no_number(dense_file, sqnr):
+    with pytest.raises(ValueError, match=r"`sqnr` must be .* Received: sqnr=.* Pass"):
+        verify(*dense_file, sqnr=sqnr)
 
 
 @pytest.mark.parametrize(
