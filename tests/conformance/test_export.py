@@ -49,6 +49,13 @@ def test_saved_model(row, tmp_path):
     path = keras_norm.export_saved_model(model, tmp_path / "model")
     assert "MatMul" in operations(path)
     assert not assignments(path)
+
+
+@pytest.mark.parametrize("kind", dict.fromkeys(row.kind for row in keras_norm.catalog))
+def test_saved_models_verify(kind, tmp_path):
+    """One of each kind: test_saving runs those of every row in another process."""
+    model = model_of(next(row for row in keras_norm.catalog if row.kind == kind))
+    path = keras_norm.export_saved_model(model, tmp_path / "model")
     result = keras_norm.verify(model, path)
     assert result.passed, str(result)
 
