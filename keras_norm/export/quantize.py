@@ -1,0 +1,187 @@
+"""The converter's settings for smaller and faster numbers, and what stays in float."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_norm.catalog import catalog
+from keras_norm.export.scopes import LayerPath, described, layers_in
+
+MODES = (None, "float16", "dynamic", "int8", "int16x8")
+TARGETS = ("any", "gpu", "int8-only")
+CALIBRATED = ("int8", "int16x8")
+"""The modes whose activations are integers, for whose range data are needed."""
+
+STATISTICS = (
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.UnitNormalization,
+    *(row.layer for row in catalog if row.kind in ("activations", "conditional") and not row.folds),
+)
+"""Layers that compute statistics of their input in inference."""
+
+_PRODUCTS = {
+    "BATCH_MATMUL",
+    "CONV_2D",
+    "CONV_3D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "TRANSPOSE_CONV",
+}
+_BORDERS = {"DEQUANTIZE", "QUANTIZE"}
+
+
+def check(quantize: Any, target: Any, has_data: bool) -> None:
+    """Refuses modes and targets that there are not, and those that do not go together.
+
+    Args:
+        quantize: One of `MODES`.
+        target: One of `TARGETS`.
+        has_data: Whether there are representative data.
+
+    Raises:
+        ValueError: If one of them is unknown or does not suit the others.
+    """
+    if not isinstance(quantize, (str, type(None))) or quantize not in MODES:
+        raise ValueError(
+            f"`quantize` must be one of {MODES}. Received: quantize={quantize!r}. "
+            "Pass None for float32."
+        )
+    if not isinstance(target, str) or target not in TARGETS:
+        raise ValueError(
+            f"`target` must be one of {TARGETS}. Received: target={target!r}. "
+            "Pass 'any' for a file that runs wherever LiteRT does."
+        )
+    if target == "int8-only" and quantize != "int8":
+        raise ValueError(
+            "`quantize` must be 'int8' for a target that computes in int8 alone. "
+            f"Received: quantize={quantize!r}, target='int8-only'. "
+            "Pass quantize='int8' and representative data."
+        )
+    if has_data != (quantize in CALIBRATED):
+        raise ValueError(
+            "`representative_data` must be given for quantize='int8' and 'int16x8', and for no "
+            f"other mode. Received: quantize={quantize!r} and "
+            f"{'some' if has_data else 'no'} data. "
+            + ("Leave them out." if has_data else "Pass some hundred samples of typical inputs.")
+        )
+
+
+def converted(
+    converter: Any,
+    model: keras.Model,
+    quantize: str | None,
+    target: str,
+    batches: Sequence[Mapping[str, np.ndarray]],
+) -> bytes:
+    """The content of the `.tflite` file.
+
+    Args:
+        converter: A `tf.lite.TFLiteConverter` of the traced model.
+        model: The model that was traced, to tell its norms by name.
+        quantize: One of `MODES`.
+        target: One of `TARGETS`.
+        batches: Data to calibrate on, by input name.
+
+    Returns:
+        The bytes.
+    """
+    import tensorflow as tf
+
+    sets = tf.lite.OpsSet
+    spec = converter.target_spec
+    spec.supported_ops = [sets.TFLITE_BUILTINS]
+    if quantize is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        spec.supported_types = [tf.float16]
+    if quantize in CALIBRATED:
+        converter.representative_dataset = lambda: iter(batches)
+    if quantize == "int16x8":
+        integer = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        spec.supported_ops = [integer, sets.TFLITE_BUILTINS]
+    if quantize != "int8":
+        return converter.convert()
+    spec.supported_ops = [sets.TFLITE_BUILTINS_INT8]
+    norms = any(isinstance(layer, STATISTICS) for layer in model._flatten_layers())
+    if norms and target != "int8-only":
+        return _with_float_norms(converter, model)
+    return converter.convert()
+
+
+def _with_float_norms(converter: Any, model: keras.Model) -> bytes:
+    """int8, but for norms that compute statistics.
+
+    A CPU is both faster and more exact with them: XNNPACK has no int8 kernel for a part of their
+    operations, so integers would cut the graph into several partitions.
+    """
+    from tensorflow import lite
+
+    options = lite.experimental.QuantizationDebugOptions()
+    debugger = lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+    options.denylisted_nodes = [
+        operation.output
+        for operation in _operations(model, debugger.calibrated_model)
+        if operation.name not in _PRODUCTS
+        and any(isinstance(layer, STATISTICS) for path in operation.paths for _, layer in path)
+    ]
+    return debugger.get_nondebug_quantized_model()
+
+
+def check_integers(model: keras.Model, content: bytes) -> None:
+    """Refuses a file that computes in float anywhere but at its inputs and outputs.
+
+    Args:
+        model: The model that was traced, to tell its layers by name.
+        content: The file.
+
+    Raises:
+        ValueError: If there is an operation in float; the message names it and its layer.
+    """
+    offenders = {
+        f"{operation.name} in {described(next(iter(operation.paths), []))}"
+        for operation in _operations(model, content)
+        if operation.in_float and operation.name not in _BORDERS
+    }
+    if offenders:
+        raise ValueError(
+            "`model` must consist of operations that LiteRT computes in int8, for a target that "
+            f"has nothing else. Received: model={model.name!r} with {'; '.join(sorted(offenders))}."
+            " Replace these layers, or pass target='any'."
+        )
+
+
+class _Operation(NamedTuple):
+    """An operation of a file: its kind, its output, and the layers that it comes from.
+
+    The converter joins operations, so there may be several paths of layers.
+    """
+
+    name: str
+    output: str
+    in_float: bool
+    paths: list[LayerPath]
+
+
+def _operations(model: keras.Model, content: bytes) -> Iterator[_Operation]:
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its successor is another package, which users may lack
+        interpreter = tf.lite.Interpreter(model_content=content)
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    known: dict[int, list[LayerPath]] = {}
+    for details in interpreter._get_ops_details():
+        inputs = [index for index in details["inputs"] if index in tensors]
+        outputs = [index for index in details["outputs"] if index in tensors]
+        name = tensors[outputs[0]]["name"]
+        paths = [layers_in(model, part.split("/")[:-1]) for part in name.split(";")]
+        # An output of the model is named after that: its layer is most likely that of its input.
+        paths = [path for path in paths if path] or next(filter(None, map(known.get, inputs)), [])
+        known.update(dict.fromkeys(outputs, paths))
+        in_float = any(tensors[index]["dtype"] == np.float32 for index in inputs + outputs)
+        yield _Operation(details["op_name"], name, in_float, paths)
