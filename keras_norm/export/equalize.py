@@ -32,22 +32,23 @@ PRODUCERS = (
 
 
 def equalize(model: keras.Model, batches: Sequence[Mapping[str, np.ndarray]]) -> keras.Model:
-    """The model's twin in which every group reaches its norm at spread 1.
+    """The model's twin in which every group reaches its norm with mean 0 and spread 1.
 
     One step of int8 has to serve a whole tensor, so a quiet group beside a loud one is rounded to
-    nothing. A norm of groups divides each by its own spread anyway, so its input may be divided
-    beforehand, by a constant s_g that the data say, without a change of the function:
+    nothing. A norm of groups takes mean and spread out of each anyway, so constants m_g and s_g
+    that the data say may be taken out beforehand, without a change of the function:
 
-        x_g / √(var(x_g) + ε)  =  (x_g / s_g) / √(var(x_g / s_g) + ε / s_g²),    s_g² = E var + ε
+        (x - mean x) / √(var x + ε) = (z - mean z) / √(var z + ε / s_g²),
+        z = (x - m_g) / s_g,   s_g² = mean of (x - m_g)² in the data, + ε
 
-    The division stands where the layer before has its activation; a converter multiplies it into
-    the kernel and bias. It is done for group and instance norms over the last axis that alone
-    use what a convolution or dense layer without activation returns, wrapped in a norm of weights
-    or not, in nested models too. All else stays as it is.
+    z is computed where the layer before has its activation; a converter joins that with the kernel
+    and bias. It is done for group and instance norms over the last axis that alone use what a
+    convolution or dense layer without activation returns, wrapped in a norm of weights or not, in
+    nested models too. All else stays as it is.
 
     Args:
         model: A built Functional or Sequential model in float32.
-        batches: Inputs to measure s_g on, by input name.
+        batches: Inputs to measure m_g and s_g on, by input name.
 
     Returns:
         The twin, or the model itself where there is nothing to do. A model that its config does
@@ -64,16 +65,16 @@ def equalize(model: keras.Model, batches: Sequence[Mapping[str, np.ndarray]]) ->
             stacklevel=2,
         )
         return model
-    found = [(norm, _Spread(producer, norm, channels)) for producer, norm, channels in _pairs(new)]
+    found = [(pair[1], _Equalizer(*pair)) for pair in _pairs(new)]
     for batch in batches:
         new(signature.packed(new, list(batch.values())), training=False)
-    for norm, spread in found:
-        norm.epsilon = spread.divide_from_now_on()
+    for norm, equalizer in found:
+        norm.epsilon = equalizer.finish()
     return new
 
 
-class _Spread:
-    """The activation of a producer: measures each group's mean variance, later divides by s_g."""
+class _Equalizer:
+    """The activation of a producer: measures the moments of each group, then takes them out."""
 
     def __init__(self, producer: Any, norm: Any, channels: int):
         self._channels = channels
@@ -81,29 +82,31 @@ class _Spread:
         self._epsilon = norm.epsilon
         # Keras's layer has a table [G, 1] of variances where ours has [C].
         self._by_group = isinstance(norm, layers.GroupNormalization)
-        self._sum: Any = 0.0
-        self._count = 0
-        self._factors: Any = None
+        self._sums = np.zeros((3, self._groups))
+        self._affine: Any = None
         producer.activation = self
 
     def __call__(self, x: Any) -> Any:
-        if self._factors is not None:
-            return x * self._factors
-        values = keras.ops.convert_to_numpy(x)
-        grouped = values.reshape((len(values), -1, self._groups, self._channels // self._groups))
-        self._sum = self._sum + grouped.var((1, 3), dtype="float64").sum(0)
-        self._count += len(values)
+        if self._affine is not None:
+            factor, offset = self._affine
+            return x * factor + offset
+        values = keras.ops.convert_to_numpy(x).astype("float64")
+        values = values.reshape((-1, self._groups, self._channels // self._groups))
+        self._sums += [(values**power).sum((0, 2)) for power in range(3)]
         return x
 
-    def divide_from_now_on(self) -> np.ndarray:
-        """Returns ε / s_g², as the norm adds it to its variances."""
-        square = (self._sum / self._count + self._epsilon).astype("float32")
-        self._factors = self._per_channel(1.0 / np.sqrt(square))
-        epsilon = np.float32(self._epsilon) / square
-        return epsilon[:, np.newaxis] if self._by_group else self._per_channel(epsilon)
+    def finish(self) -> np.ndarray:
+        """Equalizes from now on; returns ε / s_g², as the norm adds it to its variances."""
+        count, total, squares = self._sums
+        mean = total / count
+        spread = np.sqrt(np.maximum(squares / count - mean**2, 0.0) + self._epsilon)
+        self._affine = self._per_channel(1.0 / spread), self._per_channel(-mean / spread)
+        epsilon = self._epsilon / spread**2
+        table = epsilon[:, np.newaxis] if self._by_group else self._per_channel(epsilon)
+        return table.astype("float32")
 
     def _per_channel(self, table: np.ndarray) -> np.ndarray:
-        return np.repeat(table, self._channels // self._groups)
+        return np.repeat(table, self._channels // self._groups).astype("float32")
 
 
 def _groups(norm: Any, channels: int) -> int:
@@ -124,12 +127,14 @@ def _pairs(model: keras.Model) -> Iterator[tuple[Any, Any, int]]:
     uses = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     uses.update(id(tensor) for one in graphs for tensor in one.outputs)
     for node in nodes:
-        norm, tensor = node.operation, next(iter(node.input_tensors), None)
-        if type(norm) not in NORMS or calls[norm] > 1 or uses[id(tensor)] > 1:
+        norm = node.operation
+        if type(norm) not in NORMS or calls[norm] > 1:
             continue
+        tensor = node.input_tensors[0]
         maker = tensor._keras_history.operation
         producer = maker.layer if isinstance(maker, BaseWeightWrapper) else maker
-        if calls[maker] == 1 and _is_linear(producer) and _is_last(norm.axis, tensor):
+        alone = uses[id(tensor)] == 1 and calls[maker] == 1
+        if alone and _is_linear(producer) and _is_last(norm.axis, tensor):
             yield producer, norm, tensor.shape[-1]
 
 

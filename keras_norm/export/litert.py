@@ -103,8 +103,6 @@ def export_litert(
     if representative_data is not None:
         batches = representative.batches(model, representative_data, shapes)
     content = _converted(_prepared(model, batches), shapes, quantize, target, batches)
-    if target == "int8-only":
-        quantization.check_integers(model, content)
     with placed(path) as new:
         new.write_bytes(content)
     return path
@@ -163,14 +161,26 @@ def _converted(
     # Imported here: the package also runs where Keras has another backend than TensorFlow.
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, Path(folder), shapes)
+        with _explained(model):
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[ENDPOINT])
+            content = quantization.converted(converter, quantize)
+        if quantize in quantization.CALIBRATED:
+            quantization.check_loops(model, content)
+            with _explained(model):
+                content = quantization.calibrated(converter, model, quantize, target, batches)
+            quantization.check_content(model, content, target, batches[0])
+    return content
+
+
+@contextlib.contextmanager
+def _explained(model: keras.Model) -> Iterator[None]:
+    """Keeps the converter quiet, and says which operations it refused, if it did."""
+    with tempfile.TemporaryFile() as said:
         try:
             with _standard_error_into(said):
-                converter = tf.lite.TFLiteConverter.from_saved_model(
-                    folder, signature_keys=[ENDPOINT]
-                )
-                return quantization.converted(converter, model, quantize, target, batches)
+                yield
         except Exception as error:
             offenders = _offenders(model, error)
             if not offenders:

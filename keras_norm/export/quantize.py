@@ -1,5 +1,6 @@
 """The converter's settings for smaller and faster numbers, and what stays in float."""
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_norm.catalog import catalog
+from keras_norm.export.saved_model import ENDPOINT
 from keras_norm.export.scopes import LayerPath, described, layers_in
 
 MODES = (None, "float16", "dynamic", "int8", "int16x8")
@@ -71,46 +73,80 @@ def check(quantize: Any, target: Any, has_data: bool) -> None:
         )
 
 
-def converted(
+def converted(converter: Any, quantize: str | None) -> bytes:
+    """The file for a mode without calibration; for the others the float32 file.
+
+    Args:
+        converter: A `tf.lite.TFLiteConverter` of the traced model.
+        quantize: One of `MODES`.
+
+    Returns:
+        The content of the `.tflite` file.
+    """
+    import tensorflow as tf
+
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if quantize in ("float16", "dynamic"):
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()
+
+
+def calibrated(
     converter: Any,
     model: keras.Model,
-    quantize: str | None,
+    quantize: str,
     target: str,
     batches: Sequence[Mapping[str, np.ndarray]],
 ) -> bytes:
-    """The content of the `.tflite` file.
+    """The file for a mode with integer activations.
 
     Args:
         converter: A `tf.lite.TFLiteConverter` of the traced model.
         model: The model that was traced, to tell its norms by name.
-        quantize: One of `MODES`.
+        quantize: One of `CALIBRATED`.
         target: One of `TARGETS`.
         batches: Data to calibrate on, by input name.
 
     Returns:
-        The bytes.
+        The content of the `.tflite` file.
     """
     import tensorflow as tf
 
     sets = tf.lite.OpsSet
-    spec = converter.target_spec
-    spec.supported_ops = [sets.TFLITE_BUILTINS]
-    if quantize is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantize == "float16":
-        spec.supported_types = [tf.float16]
-    if quantize in CALIBRATED:
-        converter.representative_dataset = lambda: iter(batches)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: iter(batches)
     if quantize == "int16x8":
-        integer = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        spec.supported_ops = [integer, sets.TFLITE_BUILTINS]
-    if quantize != "int8":
+        integers = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        # What has no int16 form stays in float.
+        converter.target_spec.supported_ops = [integers, sets.TFLITE_BUILTINS]
         return converter.convert()
-    spec.supported_ops = [sets.TFLITE_BUILTINS_INT8]
-    norms = any(isinstance(layer, STATISTICS) for layer in model._flatten_layers())
-    if norms and target != "int8-only":
-        return _with_float_norms(converter, model)
-    return converter.convert()
+    converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8]
+    if target == "int8-only" or not any(
+        isinstance(layer, STATISTICS) for layer in model._flatten_layers()
+    ):
+        return converter.convert()
+    return _with_float_norms(converter, model)
+
+
+def check_loops(model: keras.Model, content: bytes) -> None:
+    """Refuses a float32 file with loops: on them TensorFlow's calibration kills the process.
+
+    Args:
+        model: The model that was traced, to tell its layers by name.
+        content: The file.
+
+    Raises:
+        ValueError: If there is a loop; the message names its layer.
+    """
+    loops = [one for one in _operations(model, content) if one.name == "WHILE"]
+    if loops:
+        raise ValueError(
+            "`model` must have no loop to be quantized to integers. "
+            f"Received: model={model.name!r} with {_listed(loops)}. "
+            "Give recurrent layers `unroll=True`, or pass quantize='dynamic'."
+        )
 
 
 def _with_float_norms(converter: Any, model: keras.Model) -> bytes:
@@ -132,27 +168,51 @@ def _with_float_norms(converter: Any, model: keras.Model) -> bytes:
     return debugger.get_nondebug_quantized_model()
 
 
-def check_integers(model: keras.Model, content: bytes) -> None:
-    """Refuses a file that computes in float anywhere but at its inputs and outputs.
+def check_content(
+    model: keras.Model, content: bytes, target: str, batch: Mapping[str, np.ndarray]
+) -> None:
+    """Refuses a quantized file that does not run, or that computes in float where it must not.
+
+    The converter writes operations in int16 that no kernel computes.
 
     Args:
         model: The model that was traced, to tell its layers by name.
         content: The file.
+        target: One of `TARGETS`.
+        batch: Inputs, by name.
 
     Raises:
-        ValueError: If there is an operation in float; the message names it and its layer.
+        ValueError: If there is such an operation; the message names it and its layer.
     """
-    offenders = {
-        f"{operation.name} in {described(next(iter(operation.paths), []))}"
-        for operation in _operations(model, content)
-        if operation.in_float and operation.name not in _BORDERS
-    }
-    if offenders:
-        raise ValueError(
-            "`model` must consist of operations that LiteRT computes in int8, for a target that "
-            f"has nothing else. Received: model={model.name!r} with {'; '.join(sorted(offenders))}."
-            " Replace these layers, or pass target='any'."
-        )
+    operations = list(_operations(model, content))
+    offenders = [one for one in operations if one.in_float and one.name not in _BORDERS]
+    if offenders and target == "int8-only":
+        raise _refused(model, offenders, "computes in int8", "pass target='any'")
+    try:
+        _interpreter(content).get_signature_runner(ENDPOINT)(**batch)
+    except RuntimeError as error:
+        node = re.search(r"Node number (\d+) \((\w+)\)", str(error))
+        offenders = [] if node is None else operations[int(node[1]) :][:1]
+        if [one.name for one in offenders] != [node and node[2]]:
+            raise
+        raise _refused(model, offenders, "computes in int16", "pass quantize='int8'") from error
+
+
+def _refused(
+    model: keras.Model, offenders: list["_Operation"], rule: str, instead: str
+) -> ValueError:
+    return ValueError(
+        f"`model` must consist of operations that LiteRT {rule}. "
+        f"Received: model={model.name!r} with {_listed(offenders)}. Replace these layers (for "
+        f"Keras's own norms, `keras_norm.accelerate` does), or {instead}."
+    )
+
+
+def _listed(operations: list["_Operation"]) -> str:
+    """Operations and their layers, each once."""
+    return "; ".join(
+        sorted({f"{one.name} in {described(next(iter(one.paths), []))}" for one in operations})
+    )
 
 
 class _Operation(NamedTuple):
@@ -168,11 +228,7 @@ class _Operation(NamedTuple):
 
 
 def _operations(model: keras.Model, content: bytes) -> Iterator[_Operation]:
-    import tensorflow as tf
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its successor is another package, which users may lack
-        interpreter = tf.lite.Interpreter(model_content=content)
+    interpreter = _interpreter(content)
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     known: dict[int, list[LayerPath]] = {}
     for details in interpreter._get_ops_details():
@@ -185,3 +241,17 @@ def _operations(model: keras.Model, content: bytes) -> Iterator[_Operation]:
         known.update(dict.fromkeys(outputs, paths))
         in_float = any(tensors[index]["dtype"] == np.float32 for index in inputs + outputs)
         yield _Operation(details["op_name"], name, in_float, paths)
+
+
+def _interpreter(content: bytes) -> Any:
+    """What runs a file, kernel by kernel, without delegates that join some of its operations."""
+    from tensorflow import lite
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its successor is another package, which users may lack
+        return lite.Interpreter(
+            model_content=content,
+            experimental_op_resolver_type=(
+                lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            ),
+        )

@@ -28,7 +28,7 @@ def batches(model: keras.Model, data: Any, shapes: list[tuple[int | None, ...]])
     Raises:
         ValueError: If there is no sample, or if one does not fit.
     """
-    result = []
+    result: list[Batch] = []
     for part in _parts(model, data):
         try:
             given = samples.given(model, part)
