@@ -56,21 +56,37 @@ def equalize(model: keras.Model, batches: Sequence[Mapping[str, np.ndarray]]) ->
     """
     if not any(_pairs(model)):
         return model
-    try:
-        new = twin(model)
-    except Exception as error:  # whatever the constructors of others may raise
-        warnings.warn(
-            f"{model.name!r} is quantized without group equalisation, since its config does not "
-            f"describe it: {str(error).splitlines()[0]}",
-            stacklevel=2,
-        )
+    new = _twin(model, batches[0])
+    if new is None:
         return model
     found = [(pair[1], _Equalizer(*pair)) for pair in _pairs(new)]
     for batch in batches:
-        new(signature.packed(new, list(batch.values())), training=False)
+        _outputs(new, batch)
     for norm, equalizer in found:
         norm.epsilon = equalizer.finish()
     return new
+
+
+def _twin(model: keras.Model, batch: Mapping[str, np.ndarray]) -> keras.Model | None:
+    """The twin, or `None` with a warning where it would compute something else."""
+    try:
+        new = twin(model)
+        for one, other in zip(_outputs(model, batch), _outputs(new, batch), strict=True):
+            np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.max(np.abs(one)))
+        return new
+    except Exception as error:  # whatever the constructors of others may raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"{model.name!r} is quantized without group equalisation, since its config does not "
+            f"describe it: {reason}",
+            stacklevel=2,
+        )
+        return None
+
+
+def _outputs(model: keras.Model, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    outputs = model(signature.packed(model, list(batch.values())), training=False)
+    return [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)]
 
 
 class _Equalizer:

@@ -80,6 +80,7 @@ def export_litert(
     Example:
 
     >>> import keras
+    >>> import numpy as np
     >>> from keras_norm.export import export_litert
     >>> inputs = keras.Input((8, 8, 3), name="image")
     >>> model = keras.Model(inputs, keras.layers.Conv2D(4, 3, name="features")(inputs))
@@ -170,7 +171,7 @@ def _converted(
             quantization.check_loops(model, content)
             with _explained(model):
                 content = quantization.calibrated(converter, model, quantize, target, batches)
-            quantization.check_content(model, content, target, batches[0])
+            quantization.check_content(model, content, quantize, target, batches[0])
     return content
 
 

@@ -169,7 +169,11 @@ def _with_float_norms(converter: Any, model: keras.Model) -> bytes:
 
 
 def check_content(
-    model: keras.Model, content: bytes, target: str, batch: Mapping[str, np.ndarray]
+    model: keras.Model,
+    content: bytes,
+    quantize: str,
+    target: str,
+    batch: Mapping[str, np.ndarray],
 ) -> None:
     """Refuses a quantized file that does not run, or that computes in float where it must not.
 
@@ -178,6 +182,7 @@ def check_content(
     Args:
         model: The model that was traced, to tell its layers by name.
         content: The file.
+        quantize: One of `CALIBRATED`.
         target: One of `TARGETS`.
         batch: Inputs, by name.
 
@@ -187,7 +192,7 @@ def check_content(
     operations = list(_operations(model, content))
     offenders = [one for one in operations if one.in_float and one.name not in _BORDERS]
     if offenders and target == "int8-only":
-        raise _refused(model, offenders, "computes in int8", "pass target='any'")
+        raise _refused(model, offenders, quantize, "target='any'")
     try:
         _interpreter(content).get_signature_runner(ENDPOINT)(**batch)
     except RuntimeError as error:
@@ -195,16 +200,17 @@ def check_content(
         offenders = [] if node is None else operations[int(node[1]) :][:1]
         if [one.name for one in offenders] != [node and node[2]]:
             raise
-        raise _refused(model, offenders, "computes in int16", "pass quantize='int8'") from error
+        instead = "int8" if quantize == "int16x8" else "dynamic"
+        raise _refused(model, offenders, quantize, f"quantize={instead!r}") from error
 
 
 def _refused(
-    model: keras.Model, offenders: list["_Operation"], rule: str, instead: str
+    model: keras.Model, offenders: list["_Operation"], quantize: str, instead: str
 ) -> ValueError:
     return ValueError(
-        f"`model` must consist of operations that LiteRT {rule}. "
+        f"`model` must consist of operations that LiteRT computes in {quantize}. "
         f"Received: model={model.name!r} with {_listed(offenders)}. Replace these layers (for "
-        f"Keras's own norms, `keras_norm.accelerate` does), or {instead}."
+        f"Keras's own norms, `keras_norm.accelerate` does), or pass {instead}."
     )
 
 

@@ -1,7 +1,7 @@
 """Data to calibrate on: the caller's, checked, in batches as the file's signature takes them."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,16 +47,21 @@ def _parts(model: keras.Model, data: Any) -> Iterable[Any]:
     if isinstance(data, Mapping) or hasattr(data, "shape"):
         return [data]
     if isinstance(data, (list, tuple)):
-        rank = len(signature.input_tensors(model)[0].shape)
-        several = len(signature.input_names(model)) > 1 or not data
-        is_list_of_batches = all(len(np.shape(part)) == rank for part in data)
-        return [data] if several or not is_list_of_batches else data
+        return data if data and _are_batches(model, data) else [data]
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise _refused(data, "which is none of these")
     # Of TensorFlow's data sets: -1 says that it repeats for ever.
     if int(getattr(data, "cardinality", int)()) == -1:
         raise _refused(data, "which never ends", "Pass `data.take(100)`, for example.")
     return data
+
+
+def _are_batches(model: keras.Model, parts: Sequence[Any]) -> bool:
+    """Whether a list holds batches, where it might as well hold an array per input."""
+    tensors = signature.input_tensors(model)
+    rank = len(tensors[0].shape)
+    arrays = len(tensors) == 1 and all(len(getattr(part, "shape", ())) == rank for part in parts)
+    return arrays or all(isinstance(part, Mapping) for part in parts)
 
 
 def _check(data: Any, array: np.ndarray, shape: tuple[int | None, ...]) -> None:

@@ -46,4 +46,5 @@ def _custom_objects(model: keras.Model) -> dict[str, Any]:
     layers = model._flatten_layers()
     held = [value for layer in layers for value in vars(layer).values()]
     functions = [value for value in held if isinstance(value, types.FunctionType)]
-    return {one.__name__: one for one in (*map(type, layers), *functions)}
+    named: list[Any] = [*map(type, layers), *functions]
+    return {one.__name__: one for one in named}
