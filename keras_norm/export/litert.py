@@ -17,6 +17,7 @@ from keras_norm.export.placing import placed
 from keras_norm.export.precision import in_float32
 from keras_norm.export.saved_model import ENDPOINT, write_saved_model
 from keras_norm.export.scopes import described, layers_in
+from keras_norm.ops import without_residuals
 
 Shape = tuple[int | None, ...]
 
@@ -162,12 +163,14 @@ def _converted(
     # Imported here: the package also runs where Keras has another backend than TensorFlow.
     import tensorflow as tf
 
+    integers = quantize in quantization.CALIBRATED
     with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(model, Path(folder), shapes)
+        with without_residuals() if integers else contextlib.nullcontext():
+            write_saved_model(model, Path(folder), shapes)
         with _explained(model):
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[ENDPOINT])
             content = quantization.converted(converter, quantize)
-        if quantize in quantization.CALIBRATED:
+        if quantize is not None and integers:
             quantization.check_loops(model, content)
             with _explained(model):
                 content = quantization.calibrated(converter, model, quantize, target, batches)

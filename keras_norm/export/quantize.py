@@ -193,6 +193,11 @@ def check_content(
     offenders = [one for one in operations if one.in_float and one.name not in _BORDERS]
     if offenders and target == "int8-only":
         raise _refused(model, offenders, quantize, "target='any'")
+    instead = "quantize='int8'" if quantize == "int16x8" else "quantize='dynamic'"
+    # Sums with a constant that is 0 throughout, and so has no step: they would end the process.
+    offenders = [one for one in operations if one.has_no_step and one.name in ("ADD", "SUB")]
+    if offenders:
+        raise _refused(model, offenders, quantize, instead)
     try:
         _interpreter(content).get_signature_runner(ENDPOINT)(**batch)
     except RuntimeError as error:
@@ -200,8 +205,7 @@ def check_content(
         offenders = [] if node is None else operations[int(node[1]) :][:1]
         if [one.name for one in offenders] != [node and node[2]]:
             raise
-        instead = "int8" if quantize == "int16x8" else "dynamic"
-        raise _refused(model, offenders, quantize, f"quantize={instead!r}") from error
+        raise _refused(model, offenders, quantize, instead) from error
 
 
 def _refused(
@@ -230,6 +234,7 @@ class _Operation(NamedTuple):
     name: str
     output: str
     in_float: bool
+    has_no_step: bool
     paths: list[LayerPath]
 
 
@@ -245,8 +250,9 @@ def _operations(model: keras.Model, content: bytes) -> Iterator[_Operation]:
         # An output of the model is named after that: its layer is most likely that of its input.
         paths = [path for path in paths if path] or next(filter(None, map(known.get, inputs)), [])
         known.update(dict.fromkeys(outputs, paths))
-        in_float = any(tensors[index]["dtype"] == np.float32 for index in inputs + outputs)
-        yield _Operation(details["op_name"], name, in_float, paths)
+        dtypes = [tensors[index]["dtype"] for index in inputs + outputs]
+        steps = [tensors[index]["quantization"][0] for index in inputs if np.int16 in dtypes[:2]]
+        yield _Operation(details["op_name"], name, np.float32 in dtypes, 0.0 in steps, paths)
 
 
 def _interpreter(content: bytes) -> Any:
