@@ -46,7 +46,7 @@ def export_litert(
     | `"float16"` | float16 | float32 |
     | `"dynamic"` | int8 from 1,024 numbers on | float32, rounded to int8 before products |
     | `"int8"` | int8 | int8, but for norms (see `target`) |
-    | `"int16x8"` | int8 | int16 |
+    | `"int16x8"` | int8 | int16, which few processors are fast at |
 
     Before int8 and int16x8, a convolution or dense layer in front of a group or instance norm is
     divided by what spread the data have in each group, and so is the norm's ε: the same function,
@@ -63,9 +63,9 @@ def export_litert(
         input_shape: The shape of the input with its batch size, or a dict from the name of an
             input to its shape. `None` entries stay free. Defaults to the model's own input shapes
             with a batch size of 1: delegates want static shapes.
-        target: What will run the file. `"any"`: CPUs above all; in int8, norms that compute
-            statistics stay in float32 between integer products, which is more exact and leaves the
-            graph whole. `"gpu"`: GPU delegates. `"int8-only"`: hardware without float arithmetic;
+        target: What will run the file. `"any"`: CPUs above all; in int8, norms that do not fold
+            away stay in float32 between integer products, which is more exact and leaves the graph
+            whole. `"gpu"`: GPU delegates. `"int8-only"`: hardware without float arithmetic;
             all but the conversion of inputs and outputs is int8. That conversion stays in the
             file, so that all modes are called alike.
 

@@ -17,14 +17,14 @@ TARGETS = ("any", "gpu", "int8-only")
 CALIBRATED = ("int8", "int16x8")
 """The modes whose activations are integers, for whose range data are needed."""
 
-STATISTICS = (
+NORMS = (
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
     keras.layers.RMSNormalization,
     keras.layers.UnitNormalization,
     *(row.layer for row in catalog if row.kind in ("activations", "conditional") and not row.folds),
 )
-"""Layers that compute statistics of their input in inference."""
+"""Norms that are more than a fixed factor and offset in inference."""
 
 _PRODUCTS = {
     "BATCH_MATMUL",
@@ -124,7 +124,7 @@ def calibrated(
         return converter.convert()
     converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8]
     if target == "int8-only" or not any(
-        isinstance(layer, STATISTICS) for layer in model._flatten_layers()
+        isinstance(layer, NORMS) for layer in model._flatten_layers()
     ):
         return converter.convert()
     return _with_float_norms(converter, model)
@@ -163,7 +163,7 @@ def _with_float_norms(converter: Any, model: keras.Model) -> bytes:
         operation.output
         for operation in _operations(model, debugger.calibrated_model)
         if operation.name not in _PRODUCTS
-        and any(isinstance(layer, STATISTICS) for path in operation.paths for _, layer in path)
+        and any(isinstance(layer, NORMS) for path in operation.paths for _, layer in path)
     ]
     return debugger.get_nondebug_quantized_model()
 
