@@ -158,7 +158,11 @@ def _with_float_norms(converter: Any, model: keras.Model) -> bytes:
     from tensorflow import lite
 
     options = lite.experimental.QuantizationDebugOptions()
-    debugger = lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses an interpreter that is about to move
+        debugger = lite.experimental.QuantizationDebugger(
+            converter=converter, debug_options=options
+        )
     options.denylisted_nodes = [
         operation.output
         for operation in _operations(model, debugger.calibrated_model)
