@@ -132,12 +132,36 @@ def export_litert(
             "free. The model's own with a batch size of 1 if not given.",
         ),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE", help="float16, dynamic, int8 or int16x8; float32 if not given."
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(metavar="TARGET", help="What will run the file: any, gpu or int8-only.")
+    ] = "any",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Inputs to calibrate int8 and int16x8 on: a .npy file, or a .npz file with an "
+            "array per input, by name.",
+        ),
+    ] = None,
 ) -> None:
     """Write a model as a LiteRT (.tflite) file for phones and microcontrollers."""
     from keras_norm import export
 
-    shape = None if input_shape is None else _shape(input_shape)
-    typer.echo(f"Wrote {export.export_litert(_load(model), out, input_shape=shape)}")
+    written = export.export_litert(
+        _load(model),
+        out,
+        quantize=quantize,
+        representative_data=None if data is None else _arrays(data),
+        input_shape=None if input_shape is None else _shape(input_shape),
+        target=target,
+    )
+    typer.echo(f"Wrote {written}")
 
 
 @app.command()
@@ -223,6 +247,22 @@ def _load(path: Path, compiled: bool = False) -> Any:
     import keras
 
     return keras.saving.load_model(path, compile=compiled)
+
+
+def _arrays(path: Path) -> Any:
+    """The array of a `.npy` file, or the arrays of a `.npz` file by name."""
+    from zipfile import BadZipFile
+
+    import numpy as np
+
+    try:
+        loaded = np.load(path)
+    except (BadZipFile, EOFError, ValueError) as error:
+        raise ValueError(
+            "`--data` must be a .npy file, or a .npz file with an array per input. "
+            f"Received: {str(path)!r}. Write it with `numpy.save` or `numpy.savez`."
+        ) from error
+    return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
 
 
 def _shape(text: str) -> tuple[int | None, ...]:

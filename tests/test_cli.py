@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -169,7 +170,25 @@ def test_litert_takes_an_input_shape(run, monkeypatch, text, shape):
         "keras_norm.export.export_litert", lambda model, path, **named: given.update(named)
     )
     assert run("export-litert", "good.keras", "a.tflite", "--input-shape", text).exit_code == 0
-    assert given == {"input_shape": shape}
+    assert given.pop("input_shape") == shape
+    assert given == {"quantize": None, "representative_data": None, "target": "any"}
+
+
+def test_litert_takes_a_mode_a_target_and_data(run, folder, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "keras_norm.export.export_litert", lambda model, path, **named: given.update(named)
+    )
+    images = np.arange(32.0).reshape(2, 4, 4, 1)
+    np.save(folder / "images.npy", images)
+    np.savez(folder / "images.npz", image=images)
+    how = ["--quantize", "int8", "--target", "int8-only", "--data"]
+    assert run("export-litert", "good.keras", "a.tflite", *how, "images.npy").exit_code == 0
+    assert (given["quantize"], given["target"]) == ("int8", "int8-only")
+    np.testing.assert_array_equal(given["representative_data"], images)
+    assert run("export-litert", "good.keras", "a.tflite", *how, "images.npz").exit_code == 0
+    assert list(given["representative_data"]) == ["image"]
+    np.testing.assert_array_equal(given["representative_data"]["image"], images)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +198,13 @@ def test_litert_takes_an_input_shape(run, monkeypatch, text, shape):
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,3"], "`input_shape`"),
         (["accelerate", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
         (["export-litert", "good.keras", "a.bin"], "`path` must be a file that ends in `.tflite`"),
+        (["export-litert", "good.keras", "a.tflite", "--quantize", "int4"], "`quantize` must be"),
+        (["export-litert", "good.keras", "a.tflite", "--target", "npu"], "`target` must be"),
+        (
+            ["export-litert", "good.keras", "a.tflite", "--data", "broken.tflite"],
+            "`--data` must be",
+        ),
+        (["export-litert", "good.keras", "a.tflite", "--data", "missing.npy"], "missing.npy"),
         (["export-saved-model", "good.keras", "."], "`path` must be free"),
         (["export-saved-model", "missing.keras", "a"], "missing.keras"),
         (["export-saved-model", "good.keras", "a", "--version", "last"], "`version` must be"),

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,10 +10,14 @@ from typing import IO, Any
 
 import keras
 
-from keras_norm.export import signature
+from keras_norm.export import quantize as quantization
+from keras_norm.export import representative, signature
+from keras_norm.export.equalize import equalize
 from keras_norm.export.placing import placed
 from keras_norm.export.precision import in_float32
 from keras_norm.export.saved_model import ENDPOINT, write_saved_model
+from keras_norm.export.scopes import described, layers_in
+from keras_norm.ops import without_residuals
 
 Shape = tuple[int | None, ...]
 
@@ -23,38 +26,70 @@ def export_litert(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
+    quantize: str | None = None,
+    representative_data: Any = None,
     input_shape: Shape | Mapping[str, Shape] | None = None,
+    target: str = "any",
 ) -> Path:
-    """Writes `model` as a float32 LiteRT (`.tflite`) file, also where its policy is another.
+    """Writes `model` as a LiteRT (`.tflite`) file.
 
     The file uses LiteRT's built-in operations alone, so it runs where the TensorFlow ("Flex")
     kernels are not installed: phones, microcontrollers, delegates. It has one signature,
-    `serving_default`, with the model's inputs and outputs by name. The file appears at `path` when
-    it is complete.
+    `serving_default`, with the model's inputs and outputs by name, in float32 whatever the model's
+    policy and however the file computes. The file appears at `path` when it is complete.
+
+    Quantized modes, with what becomes of a kernel and of activations:
+
+    | `quantize` | kernels | activations |
+    |---|---|---|
+    | `None` | float32 | float32 |
+    | `"float16"` | float16 | float32 |
+    | `"dynamic"` | int8 from 1,024 numbers on | float32, rounded to int8 before products |
+    | `"int8"` | int8 | int8, but for norms (see `target`) |
+    | `"int16x8"` | int8 | int16, which few processors are fast at |
+
+    Before int8 and int16x8, a convolution or dense layer in front of a group or instance norm is
+    divided by what spread the data have in each group, and so is the norm's ε: the same function,
+    with no group lost to rounding beside a louder one.
 
     Args:
         model: A Functional or Sequential `keras.Model`, run in inference mode.
         path: The file to write; it must end in `.tflite`. Missing parents are created.
+        quantize: A mode of the table.
+        representative_data: For `"int8"` and `"int16x8"`, inputs as the file will see them, from
+            which the ranges of all numbers are taken: an array, a list with one array per input, a
+            dict by input name, or a finite iterable of batches of those (such as a generator or a
+            `tf.data.Dataset` of inputs alone). Some hundred samples do.
         input_shape: The shape of the input with its batch size, or a dict from the name of an
             input to its shape. `None` entries stay free. Defaults to the model's own input shapes
             with a batch size of 1: delegates want static shapes.
+        target: What will run the file. `"any"`: CPUs above all; in int8, norms that do not fold
+            away stay in float32 between integer products, which is more exact and leaves the graph
+            whole. `"gpu"`: GPU delegates. `"int8-only"`: hardware without float arithmetic;
+            all but the conversion of inputs and outputs is int8. That conversion stays in the
+            file, so that all modes are called alike.
 
     Returns:
         `path` as a `pathlib.Path`.
 
     Raises:
         ValueError: If `path` does not end in `.tflite`, if `input_shape` does not fit the model,
-            if the model's inputs are not known, if Keras does not run on TensorFlow, or if an
-            operation is not built into LiteRT; the message names the operation and its layer.
+            if the model's inputs are not known, if Keras does not run on TensorFlow, if a mode, a
+            target or the representative data are not as said above, or if an operation is not
+            built into LiteRT, or not for the target; the message names the operation and its layer.
 
     Example:
 
     >>> import keras
+    >>> import numpy as np
     >>> from keras_norm.export import export_litert
     >>> inputs = keras.Input((8, 8, 3), name="image")
     >>> model = keras.Model(inputs, keras.layers.Conv2D(4, 3, name="features")(inputs))
     >>> export_litert(model, "features.tflite", input_shape=(4, 8, 8, 3)).name
     'features.tflite'
+    >>> images = np.random.default_rng(0).normal(size=(16, 8, 8, 3))
+    >>> export_litert(model, "small.tflite", quantize="int8", representative_data=images).name
+    'small.tflite'
     """
     path = Path(path)
     if path.suffix != ".tflite" or path.is_dir():
@@ -64,7 +99,12 @@ def export_litert(
             f"{str(path.with_suffix('.tflite'))!r}"
             + (", once the folder of that name is moved away." if path.is_dir() else ".")
         )
-    content = _converted(model, _shapes(model, input_shape))
+    quantization.check(quantize, target, representative_data is not None)
+    shapes = _shapes(model, input_shape)
+    batches = []
+    if representative_data is not None:
+        batches = representative.batches(model, representative_data, shapes)
+    content = _converted(_prepared(model, batches), shapes, quantize, target, batches)
     with placed(path) as new:
         new.write_bytes(content)
     return path
@@ -107,19 +147,44 @@ def _check_shape(name: str, shape: Any, own: Shape) -> None:
         )
 
 
-def _converted(model: keras.Model, shapes: list[Shape]) -> bytes:
+def _prepared(model: keras.Model, batches: list[representative.Batch]) -> keras.Model:
+    """The model that is traced: the user's own, or a twin of it."""
+    model = in_float32(model)
+    return equalize(model, batches) if batches else model
+
+
+def _converted(
+    model: keras.Model,
+    shapes: list[Shape],
+    quantize: str | None,
+    target: str,
+    batches: list[representative.Batch],
+) -> bytes:
     # Imported here: the package also runs where Keras has another backend than TensorFlow.
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
-        write_saved_model(in_float32(model), Path(folder), shapes)
+    integers = quantize in quantization.CALIBRATED
+    with tempfile.TemporaryDirectory() as folder:
+        with without_residuals() if integers else contextlib.nullcontext():
+            write_saved_model(model, Path(folder), shapes)
+        with _explained(model):
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[ENDPOINT])
+            content = quantization.converted(converter, quantize)
+        if quantize is not None and integers:
+            quantization.check_loops(model, content)
+            with _explained(model):
+                content = quantization.calibrated(converter, model, quantize, target, batches)
+            quantization.check_content(model, content, quantize, target, batches[0])
+    return content
+
+
+@contextlib.contextmanager
+def _explained(model: keras.Model) -> Iterator[None]:
+    """Keeps the converter quiet, and says which operations it refused, if it did."""
+    with tempfile.TemporaryFile() as said:
         try:
             with _standard_error_into(said):
-                converter = tf.lite.TFLiteConverter.from_saved_model(
-                    folder, signature_keys=[ENDPOINT]
-                )
-                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-                return converter.convert()
+                yield
         except Exception as error:
             offenders = _offenders(model, error)
             if not offenders:
@@ -159,28 +224,15 @@ def _offenders(model: keras.Model, error: Exception) -> list[str]:
     for refusal in getattr(error, "errors", []):
         if refusal.operator.name:
             operation = refusal.operator.name.removeprefix("tf.")
-            found.add(f"{operation} in {_layer_of(model, refusal.location)}")
+            found.add(f"{operation} in {_layer_at(model, refusal.location)}")
     return sorted(found)
 
 
-def _layer_of(model: keras.Model, location: Any) -> str:
+def _layer_at(model: keras.Model, location: Any) -> str:
     """The innermost layer in whose name scope the converter met an operation.
 
     A location is a stack of calls, innermost first, such as
     `functional_1/inner_1/whiten_1/Cholesky@__inference_serve_204`.
     """
-    for call in location.call:
-        owner, path = None, []
-        for scope in call.name.split("@")[0].split("/")[:-1]:
-            candidates = (owner or model)._flatten_layers(include_self=owner is None)
-            layers = {layer.name: layer for layer in candidates}
-            # Keras opens a layer's scope twice per call, so TensorFlow numbers the second one:
-            # `dense_1` is the layer `dense`, and the layer `dense_1` shows as `dense_1_2`.
-            for name in (re.sub(r"_\d+$", "", scope), scope):
-                if name in layers:
-                    owner = layers[name]
-                    path.append(name)
-                    break
-        if owner is not None:
-            return f"the layer '{'/'.join(path[1:] or path)}' ({type(owner).__name__})"
-    return "an unknown layer"
+    paths = (layers_in(model, call.name.split("@")[0].split("/")[:-1]) for call in location.call)
+    return described(next(filter(None, paths), []))

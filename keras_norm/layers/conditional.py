@@ -295,7 +295,7 @@ class AdaptiveInstanceNormalization(BaseConditional):
             for tensor, given in ((x, mask), (condition, condition_mask))
         )
         gamma = ops.sqrt(style.variance + self.epsilon)
-        beta = style.shift + style.residual
+        beta = style.mean
         return normalize(ops.cast(x, dtype), content, gamma, beta, self.epsilon)
 
     def instance_moments(self, x, mask):

@@ -14,6 +14,7 @@ from keras_norm.ops.moments import (
     mean_square,
     merge,
     moments,
+    without_residuals,
 )
 from keras_norm.ops.normalize import (
     affine,
@@ -56,5 +57,6 @@ __all__ = [
     "uncolumns",
     "whitening",
     "window_sum",
+    "without_residuals",
     "write_rows",
 ]

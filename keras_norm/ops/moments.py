@@ -5,14 +5,32 @@ reduced one axis at a time: with TensorFlow on a CPU that is as fast as reducing
 sums of 10⁵ numbers keep three more digits.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from keras import ops
 from keras.backend import standardize_dtype
 
 from keras_norm.backend import overridable
+
+_residuals = contextvars.ContextVar("keras_norm_residuals", default=True)
+
+
+@contextlib.contextmanager
+def without_residuals() -> Iterator[None]:
+    """Within it `moments` and `merge` leave residuals out, for arithmetic that is coarser anyway.
+
+    Integers of 8 or 16 bits cannot hold a residual, which is rounding error and no more: its range
+    comes out as 0, and kernels divide by that.
+    """
+    token = _residuals.set(False)
+    try:
+        yield
+    finally:
+        _residuals.reset(token)
 
 
 class Moments(NamedTuple):
@@ -217,13 +235,18 @@ def moments(
         synchronized: Whether the statistics run over all replicas of a `tf.distribute` strategy.
 
     Returns:
-        Moments that broadcast to x. Over an empty set they are mean 0 and variance 1.
+        Moments that broadcast to x. Over an empty set they are mean 0 and variance 1. Within
+        `without_residuals` r is `None`.
     """
     average, total = _averager(x, axes, mask, group_axis, groups, synchronized)
     shift = rounded(ops.stop_gradient(average(x)[0]))
     centred = x - shift
-    residual, square = average(centred, centred * centred)
-    variance = ops.maximum(square - residual * residual, 0.0)
+    residual = None
+    if _residuals.get():
+        residual, square = average(centred, centred * centred)
+        variance = ops.maximum(square - residual * residual, 0.0)
+    else:
+        (variance,) = average(centred * centred)
     if total is not None:
         variance = ops.where(total > 0, variance, ops.ones_like(variance))
     return Moments(shift, residual, variance)
@@ -315,9 +338,12 @@ def merge(
     """
     average, total = _averager(parts.variance, axes, weights, synchronized=synchronized, run=run)
     shift = rounded(ops.stop_gradient(average(parts.shift)[0]))
-    distance = (parts.shift - shift) + parts.residual
-    (residual,) = average(distance)
-    between = distance - residual
+    distance = parts.shift - shift
+    residual = None
+    if parts.residual is not None:
+        distance = distance + parts.residual
+        (residual,) = average(distance)
+    between = distance if residual is None else distance - residual
     (variance,) = average(parts.variance + between * between)
     if total is not None:
         variance = ops.where(total > 0, variance, ops.ones_like(variance))

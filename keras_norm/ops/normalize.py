@@ -94,7 +94,7 @@ def moments_and_quotient(
     statistics = moments(
         x, axes, mask=mask, group_axis=group_axis, groups=groups, synchronized=synchronized
     )
-    constants = [ops.stop_gradient(part) for part in statistics]
+    constants = [_constant(part) for part in statistics]
     if correct is not None:
         gamma, beta = correct(*constants, gamma, beta)
     return normalize(x, statistics, gamma, beta, epsilon), *constants
@@ -189,7 +189,7 @@ def mixture_and_quotient(
     """The result of `standardize_by`, with moments as shift, residual and variance."""
     parts = moments(x, axes, mask=mask)
     y = normalize(x, Moments(*mix(*parts, *weights)), gamma, beta, epsilon)
-    return y, *(ops.stop_gradient(part) for part in parts)
+    return y, *(_constant(part) for part in parts)
 
 
 @overridable
@@ -218,6 +218,11 @@ def root_and_quotient(
         A tensor of x's shape.
     """
     return normalize_by_root(x, mean_square(x, axes, mask), gamma, beta, epsilon)
+
+
+def _constant(part: Any) -> Any:
+    """A tensor without its gradient; `None` stays `None`."""
+    return None if part is None else ops.stop_gradient(part)
 
 
 def _is_small(x: Any, statistic: Any, weight: Any) -> bool:

@@ -51,7 +51,9 @@ def standardize(weight: Any, axes: Sequence[int], epsilon: float) -> Any:
         A tensor of the weight's shape.
     """
     mean, residual, variance = moments(weight, others(axes, len(weight.shape)))
-    return ((weight - mean) - residual) * reciprocal_sqrt(variance + epsilon)
+    centred = weight - mean
+    centred = centred if residual is None else centred - residual
+    return centred * reciprocal_sqrt(variance + epsilon)
 
 
 def as_matrix(weight: Any, axes: Sequence[int]) -> Any:

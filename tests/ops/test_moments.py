@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from keras_norm.ops import Moments, axes, blend, count, mean, mean_square, merge, moments
+from keras_norm.ops import (
+    Moments,
+    axes,
+    blend,
+    count,
+    mean,
+    mean_square,
+    merge,
+    moments,
+    without_residuals,
+)
 from keras_norm.ops import normalize as normalize_op
 from tests.conformance.support import assert_close, data
 
@@ -18,6 +28,18 @@ def test_shift_and_residual_hold_a_mean_that_one_float_cannot():
     assert np.abs(pair - exact).max() < 1e-6
     assert np.abs(np.float32(exact) - exact).max() > 1e-3
     assert_close(result.variance, x.astype("float64").var((0, 1, 2), keepdims=True), 1e-6)
+
+
+def test_moments_without_residuals():
+    x = data(SHAPE)
+    with without_residuals():
+        whole = moments(x, (0, 1, 2, 3))
+        merged = merge(moments(x, (1, 2)), (0, 3))
+    for result in (whole, merged):
+        assert result.residual is None
+        assert_close(result.mean, x.astype("float64").mean(keepdims=True), 1e-6)
+        assert_close(result.variance, x.astype("float64").var(keepdims=True), 1e-6)
+    assert moments(x, (0,)).residual is not None
 
 
 def test_merged_slices_are_the_whole():
