@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +15,12 @@ from keras_norm.export import signature
 from keras_norm.export.placing import placed
 from keras_norm.export.precision import in_float32
 from keras_norm.export.saved_model import ENDPOINT, write_saved_model
+from keras_norm.ops import half
 
 Shape = tuple[int | None, ...]
+
+FORMS: Mapping[str, Mapping[str, Callable]] = {"any": {}, "gpu": half.FORMS}
+"""What answers for ops while a model is traced, by target."""
 
 
 def export_litert(
@@ -24,6 +28,7 @@ def export_litert(
     path: str | os.PathLike[str],
     *,
     input_shape: Shape | Mapping[str, Shape] | None = None,
+    target: str = "any",
 ) -> Path:
     """Writes `model` as a float32 LiteRT (`.tflite`) file, also where its policy is another.
 
@@ -38,13 +43,17 @@ def export_litert(
         input_shape: The shape of the input with its batch size, or a dict from the name of an
             input to its shape. `None` entries stay free. Defaults to the model's own input shapes
             with a batch size of 1: delegates want static shapes.
+        target: "any", or "gpu" for norms that are safe in float16, in which GPUs of phones compute:
+            statistics of inputs up to float16's largest number stay finite and exact. It costs each
+            norm two passes over its input. In float32 both compute the same. An ε below 3.7e-9 is
+            raised to that, with a warning.
 
     Returns:
         `path` as a `pathlib.Path`.
 
     Raises:
         ValueError: If `path` does not end in `.tflite`, if `input_shape` does not fit the model,
-            if the model's inputs are not known, if Keras does not run on TensorFlow, or if an
+            if `target` is unknown, if the model's inputs are not known, if Keras does not run on TensorFlow, or if an
             operation is not built into LiteRT; the message names the operation and its layer.
 
     Example:
@@ -64,7 +73,12 @@ def export_litert(
             f"{str(path.with_suffix('.tflite'))!r}"
             + (", once the folder of that name is moved away." if path.is_dir() else ".")
         )
-    content = _converted(model, _shapes(model, input_shape))
+    if target not in FORMS:
+        raise ValueError(
+            f"`target` must be one of {', '.join(map(repr, FORMS))}. Received: target={target!r}. "
+            "Pass 'any' for a file that runs everywhere in float32."
+        )
+    content = _converted(model, _shapes(model, input_shape), FORMS[target])
     with placed(path) as new:
         new.write_bytes(content)
     return path
@@ -107,12 +121,14 @@ def _check_shape(name: str, shape: Any, own: Shape) -> None:
         )
 
 
-def _converted(model: keras.Model, shapes: list[Shape]) -> bytes:
+def _converted(
+    model: keras.Model, shapes: list[Shape], forms: Mapping[str, Callable]
+) -> bytes:
     # Imported here: the package also runs where Keras has another backend than TensorFlow.
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
-        write_saved_model(in_float32(model), Path(folder), shapes)
+        write_saved_model(in_float32(model), Path(folder), shapes, forms)
         try:
             with _standard_error_into(said):
                 converter = tf.lite.TFLiteConverter.from_saved_model(

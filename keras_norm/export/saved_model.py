@@ -1,8 +1,9 @@
 """Model → TensorFlow SavedModel."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import keras
 
@@ -66,7 +67,10 @@ def export_saved_model(model: keras.Model, path: str | os.PathLike[str]) -> Path
 
 
 def write_saved_model(
-    model: keras.Model, folder: Path, shapes: list[tuple[int | None, ...]]
+    model: keras.Model,
+    folder: Path,
+    shapes: list[tuple[int | None, ...]],
+    forms: Mapping[str, Callable] = MappingProxyType({}),
 ) -> None:
     """Traces `model` for inputs of the given shapes and writes the SavedModel into `folder`.
 
@@ -74,6 +78,7 @@ def write_saved_model(
         model: A Functional or Sequential `keras.Model`.
         folder: Where to write, there and then.
         shapes: One shape per input of the model, with batch; `None` for a free size.
+        forms: What answers for ops in place of their definitions, by name.
 
     Raises:
         ValueError: If the model's inputs are not known, or if Keras does not run on TensorFlow.
@@ -96,7 +101,7 @@ def write_saved_model(
         return signature.named_outputs(model, model(arguments, training=False))
 
     # A function of its own per export: an earlier trace may hold training-time rewrites of ops.
-    with backend.portable_only():
+    with backend.answered_by(forms):
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint(ENDPOINT, serve, input_signature=[specs])

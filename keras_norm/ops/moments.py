@@ -74,18 +74,31 @@ def mean(x: Any, axes: Sequence[int]) -> Any:
     return x
 
 
-def _over_groups(table: Any, axis: int, groups: int) -> Any:
+def over_groups(
+    table: Any, axis: int | None, groups: int, reduce: Callable[..., Any] = ops.mean
+) -> Any:
     """Averages a table [..., C, ...] over groups of neighbouring channels; the shape stays.
 
     Only the small table is reshaped, to rank 3 or that of the input, never the input itself.
+
+    Args:
+        table: A tensor of the input's rank.
+        axis: Axis of the channels, or `None` where there are no groups.
+        groups: Number of groups.
+        reduce: What joins the channels of a group, in place of their average.
+
+    Returns:
+        A tensor of the table's shape.
     """
+    if axis is None or table.shape[axis] == 1:
+        return table
     shape, rank = tuple(table.shape), len(table.shape)
     channels = shape[axis]
     if groups == channels:
         return table
     size = channels // groups
     grouped = (-1, *(1,) * (rank - 3), groups, size) if rank > 2 else (-1, size)
-    means = ops.mean(ops.reshape(table, grouped), axis=-1, keepdims=True)
+    means = reduce(ops.reshape(table, grouped), axis=-1, keepdims=True)
     return ops.reshape(spread(means, size), (-1, *shape[1:]))
 
 
@@ -141,9 +154,7 @@ def _averager(
         table = mean(values, axes)
         if run is not None:
             return _over_runs(table, run)
-        if group_axis is None or table.shape[group_axis] == 1:
-            return table
-        return _over_groups(table, group_axis, groups)
+        return over_groups(table, group_axis, groups)
 
     if weights is None and not synchronized:
         return lambda *tensors: [local(values) for values in tensors], None
@@ -265,19 +276,57 @@ def mean_square(x: Any, axes: Sequence[int], mask: Any = None) -> Any:
     return square if total is None else ops.where(total > 0, square, ops.ones_like(square))
 
 
-def length(x: Any, axes: Sequence[int], mask: Any = None) -> tuple[Any, float]:
-    """√Σx² over `axes`, as a table times a number.
-
-    The table is the root of a mean wherever a size is known, so that the sum does not overflow. Its
-    gradient is 0 where x is 0.
+@overridable
+def mean_and_deviation(
+    x: Any,
+    axes: Sequence[int],
+    epsilon: float,
+    *,
+    mask: Any = None,
+    group_axis: int | None = None,
+    groups: int = 1,
+) -> tuple[Any, Any]:
+    """The mean and √(variance + ε), for what is no plain normalization.
 
     Args:
         x: A tensor of float32 or wider.
         axes: Axes that are reduced.
+        epsilon: Added to the variance.
+        mask: Booleans that broadcast to x; only elements with `True` count.
+        group_axis: Axis whose neighbouring entries share statistics in groups, or `None`.
+        groups: Number of groups along `group_axis`.
+
+    Returns:
+        Two tensors that broadcast to x.
+    """
+    found = moments(x, axes, mask=mask, group_axis=group_axis, groups=groups)
+    return found.mean, ops.sqrt(found.variance + epsilon)
+
+
+@overridable
+def relative_length(
+    x: Any, axes: Sequence[int], channels: Sequence[int], epsilon: float, mask: Any = None
+) -> Any:
+    """‖x‖ / (mean of ‖x‖ over channels + ε), ‖x‖ being √Σx² over `axes`.
+
+    Args:
+        x: A tensor of float32 or wider.
+        axes: Axes that are reduced.
+        channels: Axes over which the lengths are averaged.
+        epsilon: Added to the average.
         mask: Booleans that broadcast to x; only elements with `True` count.
 
     Returns:
-        A tensor of x's rank that broadcasts to it, and its unit: table · unit is the length.
+        A tensor of x's rank that broadcasts to it. Its gradient is 0 where x is 0.
+    """
+    table, unit = _length(x, axes, mask)
+    return table / (mean(table, channels) + epsilon / unit)
+
+
+def _length(x: Any, axes: Sequence[int], mask: Any) -> tuple[Any, float]:
+    """√Σx² over `axes`, as a table times a number.
+
+    The table is the root of a mean wherever a size is known, so that the sum does not overflow.
     """
     known = [a for a in axes if x.shape[a] is not None]
     square = x * x
