@@ -19,7 +19,12 @@ from keras_norm.ops import half
 
 Shape = tuple[int | None, ...]
 
-FORMS: Mapping[str, Mapping[str, Callable]] = {"any": {}, "gpu": half.FORMS}
+WITHOUT_GRADIENT: Mapping[str, Callable] = {"root": keras.ops.sqrt}
+
+FORMS: Mapping[str, Mapping[str, Callable]] = {
+    "any": WITHOUT_GRADIENT,
+    "gpu": {**WITHOUT_GRADIENT, **half.FORMS},
+}
 """What answers for ops while a model is traced, by target."""
 
 

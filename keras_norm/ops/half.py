@@ -1,10 +1,11 @@
 """Forms of ops that stay within float16, for runtimes that compute in it: GPUs of phones.
 
-A float16 ends at 65504 and has its full precision down to 6e-5, so that the square of 300 is
-infinite and the square of 0.005 is rough. Every statistic here is that of x / s, s being the largest
-magnitude of what the statistic runs over: no sum of magnitudes or squares exceeds the number of its
-terms. ε stays in the domain of x: it becomes ε / s², and s is √ε at least. In exact arithmetic these
-are the definitions.
+A float16 ends at 65504 and has its full precision down to 6e-5: the square of 300 is infinite, that
+of 0.005 is rough, and a sum of many numbers may end before they do. So squares are those of
+u = (x - shift) / s, where s is a quarter of the largest |x - shift|, and at least √ε: they lie
+within 16, their mean over up to 2^18 numbers has its full precision, and a sum of 4000 of them does
+not overflow. ε stays in the domain of x: to the mean of u² it is ε / s², and where that is too small to
+count the mean is none. In exact arithmetic the forms are the definitions.
 """
 
 import math
@@ -16,10 +17,16 @@ from typing import Any
 from keras import ops
 
 from keras_norm.backend import OVERRIDABLE
-from keras_norm.ops.moments import Moments, over_groups
+from keras_norm.ops.moments import Moments, about, averager, length, mean, over_groups
+from keras_norm.ops.normalize import reciprocal_sqrt, rescale, scale_centred
 
 SMALLEST = 2.0**-14
 """The smallest float16 of full precision. GPUs may take smaller numbers for 0."""
+
+FRACTION = 2.0**-10
+"""What numbers are multiplied by before they are added up: a sum of 1000 of them stays below 65504.
+
+Small ones lose digits by it. What that leaves of the mean is taken out as the residual."""
 
 
 def moments_and_quotient(
@@ -29,22 +36,26 @@ def moments_and_quotient(
     beta: Any,
     epsilon: float,
     *,
-    mask: Any = None,
-    group_axis: int | None = None,
-    groups: int = 1,
     synchronized: bool = False,
     correct: Callable[..., tuple] | None = None,
     training: Any = None,
+    **how: Any,
 ) -> Any:
-    """As `ops.moments_and_quotient`; declines what belongs to training."""
+    """As `ops.standardize` needs it; declines what belongs to training."""
     if synchronized or correct is not None:
         return NotImplemented
-    how = {"mask": mask, "group_axis": group_axis, "groups": groups}
-    size = _size(x, axes, epsilon, **how)
-    y, *parts = _definition("moments_and_quotient")(
-        x / size, axes, gamma, beta, _squared(epsilon, size), **how
-    )
-    return y, *_restored(parts, size)
+    centred, shift, size, residual, variance = _moments(x, axes, epsilon, **how)
+    factor = reciprocal_sqrt(variance + _share(epsilon, size)) / size
+    y = scale_centred(centred, residual * size, factor, gamma, beta)
+    return y, shift, residual * size, variance * size * size
+
+
+def mean_and_deviation(
+    x: Any, axes: Sequence[int], epsilon: float, **how: Any
+) -> tuple[Any, Any]:
+    """As `ops.mean_and_deviation`."""
+    _, shift, size, residual, variance = _moments(x, axes, epsilon, **how)
+    return shift + residual * size, ops.sqrt(variance + _share(epsilon, size)) * size
 
 
 def mixture_and_quotient(
@@ -60,17 +71,22 @@ def mixture_and_quotient(
     mask: Any = None,
     training: Any = None,
 ) -> tuple:
-    """As `ops.mixture_and_quotient`; s is that of a whole sample, as parts of it are mixed."""
-    size = _size(x, range(1, len(x.shape)), epsilon, mask=mask)
+    """As `ops.standardize_by` needs it. The parts of a mixture share one shift and one s."""
+    whole = range(1, len(x.shape))
+    centred, shift = _centred(x, averager(x, whole, mask)[0])
+    size = _size(centred, whole, epsilon, mask=mask)
     if moving is not None:
-        mean = Moments(*moving).mean
-        # The square of a deviation may be infinite, and so is no constant of the graph.
-        deviation = ops.sqrt(moving[2]) / size
-        moving = Moments(mean / size, None, deviation * deviation)
+        # A variance may be infinite; its root is a constant of the graph.
+        distance, deviation = Moments(*moving).mean - shift, ops.sqrt(moving[2])
+        farthest = ops.max(ops.maximum(ops.abs(distance), deviation), axis=whole, keepdims=True)
+        size = ops.maximum(size, farthest * 0.25)
+        deviation = deviation / size
+        moving = Moments(distance / size, None, deviation * deviation)
     y, *parts = _definition("mixture_and_quotient")(
-        x / size, axes, mix, moving, weights, gamma, beta, _squared(epsilon, size), mask=mask
+        centred / size, axes, mix, moving, weights, gamma, beta, _share(epsilon, size), mask=mask
     )
-    return y, *_restored(parts, size)
+    own, residual, variance = parts
+    return y, shift + own * size, residual * size, variance * size * size
 
 
 def root_and_quotient(
@@ -83,39 +99,23 @@ def root_and_quotient(
     mask: Any = None,
     training: Any = None,
 ) -> Any:
-    """As `ops.root_and_quotient`."""
+    """As `ops.root_and_quotient`, with a shift of 0."""
     size = _size(x, axes, epsilon, mask=mask)
-    return _definition("root_and_quotient")(
-        x / size, axes, gamma, beta, _squared(epsilon, size), mask=mask
-    )
-
-
-def mean_and_deviation(
-    x: Any,
-    axes: Sequence[int],
-    epsilon: float,
-    *,
-    mask: Any = None,
-    group_axis: int | None = None,
-    groups: int = 1,
-) -> tuple[Any, Any]:
-    """As `ops.mean_and_deviation`."""
-    how = {"mask": mask, "group_axis": group_axis, "groups": groups}
-    size = _size(x, axes, epsilon, **how)
-    mean, deviation = _definition("mean_and_deviation")(
-        x / size, axes, _squared(epsilon, size), **how
-    )
-    return mean * size, deviation * size
+    average, total = averager(x, axes, mask)
+    scaled = x / size
+    (square,) = average(scaled * scaled)
+    square = square if total is None else ops.where(total > 0, square, ops.ones_like(square))
+    return rescale(x, reciprocal_sqrt(square + _share(epsilon, size)) / size, gamma, beta)
 
 
 def relative_length(
     x: Any, axes: Sequence[int], channels: Sequence[int], epsilon: float, mask: Any = None
 ) -> Any:
-    """As `ops.relative_length`; s is that of a whole sample, whose channels are compared."""
+    """As `ops.relative_length`, with a shift of 0, and one s for the channels that are compared."""
     size = _size(x, range(1, len(x.shape)), SMALLEST**2, mask=mask)
-    return _definition("relative_length")(
-        x / size, axes, channels, epsilon / size, mask
-    )
+    table, unit = length(x / size, axes, mask)
+    # ε may be too small to count, and all lengths 0.
+    return table / ops.maximum(mean(table, channels) + (epsilon / unit) / size, SMALLEST)
 
 
 FORMS: Mapping[str, Callable] = MappingProxyType(
@@ -123,9 +123,9 @@ FORMS: Mapping[str, Callable] = MappingProxyType(
         form.__name__: form
         for form in (
             moments_and_quotient,
+            mean_and_deviation,
             mixture_and_quotient,
             root_and_quotient,
-            mean_and_deviation,
             relative_length,
         )
     }
@@ -138,6 +138,28 @@ def _definition(name: str) -> Any:
     return op.portable
 
 
+def _moments(
+    x: Any,
+    axes: Sequence[int],
+    epsilon: float,
+    *,
+    mask: Any = None,
+    group_axis: int | None = None,
+    groups: int = 1,
+) -> tuple[Any, ...]:
+    """x - shift, the shift, s, and in units of s what is left of the mean and the variance."""
+    average, total = averager(x, axes, mask, group_axis, groups)
+    centred, shift = _centred(x, average)
+    size = _size(centred, axes, epsilon, mask=mask, group_axis=group_axis, groups=groups)
+    return centred, shift, size, *about(centred / size, average, total)
+
+
+def _centred(x: Any, average: Callable[..., list]) -> tuple[Any, Any]:
+    """x - shift, and the shift: x's mean, nearly."""
+    shift = average(x * FRACTION)[0] / FRACTION
+    return x - shift, shift
+
+
 def _size(
     x: Any,
     axes: Sequence[int],
@@ -147,13 +169,13 @@ def _size(
     group_axis: int | None = None,
     groups: int = 1,
 ) -> Any:
-    """The largest |x| over `axes` and, within each group, over `group_axis`; √ε at least."""
+    """A quarter of the largest |x| over `axes` and a group of channels, or √ε."""
     size = ops.abs(x)
     size = size if mask is None else ops.where(mask, size, ops.zeros_like(size))
-    for each in axes:
-        size = ops.max(size, axis=each, keepdims=True)
+    for axis in axes:
+        size = ops.max(size, axis=axis, keepdims=True)
     size = over_groups(size, group_axis, groups, ops.max)
-    return ops.maximum(size, _root(epsilon))
+    return ops.maximum(size * 0.25, _root(epsilon))
 
 
 def _root(epsilon: Any) -> Any:
@@ -169,13 +191,7 @@ def _root(epsilon: Any) -> Any:
     return max(math.sqrt(epsilon), SMALLEST)
 
 
-def _squared(epsilon: Any, size: Any) -> Any:
-    """ε / s², as a square of what does not overflow."""
+def _share(epsilon: Any, size: Any) -> Any:
+    """ε / s², as a square: neither ε nor s² need be a float16."""
     share = _root(epsilon) / size
     return share * share
-
-
-def _restored(parts: Sequence[Any], size: Any) -> tuple:
-    """Moments of x from those of x / s. Nothing of it enters a graph that does not use them."""
-    shift, residual, variance = parts
-    return shift * size, residual * size, variance * size * size

@@ -13,6 +13,7 @@ from keras import ops
 from keras.backend import standardize_dtype
 
 from keras_norm.backend import overridable
+from keras_norm.ops.elements import root
 
 
 class Moments(NamedTuple):
@@ -125,7 +126,7 @@ def _at_least_one(number: Any) -> Any:
     return max(number, 1) if isinstance(number, int) else ops.maximum(number, 1)
 
 
-def _averager(
+def averager(
     x: Any,
     axes: Sequence[int],
     weights: Any = None,
@@ -230,14 +231,18 @@ def moments(
     Returns:
         Moments that broadcast to x. Over an empty set they are mean 0 and variance 1.
     """
-    average, total = _averager(x, axes, mask, group_axis, groups, synchronized)
+    average, total = averager(x, axes, mask, group_axis, groups, synchronized)
     shift = rounded(ops.stop_gradient(average(x)[0]))
-    centred = x - shift
+    return Moments(shift, *about(x - shift, average, total))
+
+
+def about(centred: Any, average: Callable[..., list], total: Any) -> tuple[Any, Any]:
+    """Residual and variance of what is centred but for a rounding, by what `averager` returned."""
     residual, square = average(centred, centred * centred)
     variance = ops.maximum(square - residual * residual, 0.0)
     if total is not None:
         variance = ops.where(total > 0, variance, ops.ones_like(variance))
-    return Moments(shift, residual, variance)
+    return residual, variance
 
 
 def location(
@@ -254,7 +259,7 @@ def location(
     Returns:
         Moments that broadcast to x, the variance `None`. The mean of an empty set is 0.
     """
-    average, _ = _averager(x, axes, mask, synchronized=synchronized)
+    average, _ = averager(x, axes, mask, synchronized=synchronized)
     shift = rounded(ops.stop_gradient(average(x)[0]))
     (residual,) = average(x - shift)
     return Moments(shift, residual, None)
@@ -271,7 +276,7 @@ def mean_square(x: Any, axes: Sequence[int], mask: Any = None) -> Any:
     Returns:
         A tensor of x's rank that broadcasts to it.
     """
-    average, total = _averager(x, axes, mask)
+    average, total = averager(x, axes, mask)
     (square,) = average(x * x)
     return square if total is None else ops.where(total > 0, square, ops.ones_like(square))
 
@@ -319,11 +324,11 @@ def relative_length(
     Returns:
         A tensor of x's rank that broadcasts to it. Its gradient is 0 where x is 0.
     """
-    table, unit = _length(x, axes, mask)
+    table, unit = length(x, axes, mask)
     return table / (mean(table, channels) + epsilon / unit)
 
 
-def _length(x: Any, axes: Sequence[int], mask: Any) -> tuple[Any, float]:
+def length(x: Any, axes: Sequence[int], mask: Any) -> tuple[Any, float]:
     """√Σx² over `axes`, as a table times a number.
 
     The table is the root of a mean wherever a size is known, so that the sum does not overflow.
@@ -335,9 +340,7 @@ def _length(x: Any, axes: Sequence[int], mask: Any) -> tuple[Any, float]:
     for axis in axes:
         if axis not in known:
             square = ops.sum(square, axis=axis, keepdims=True)
-    positive = square > 0
-    root = ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)
-    return root, math.sqrt(math.prod(x.shape[a] for a in known))
+    return root(square), math.sqrt(math.prod(x.shape[a] for a in known))
 
 
 def merge(
@@ -362,7 +365,7 @@ def merge(
         Moments with `axes` at size 1; of runs, those of its run for each sample. Over an empty set
         they are mean 0 and variance 1.
     """
-    average, total = _averager(parts.variance, axes, weights, synchronized=synchronized, run=run)
+    average, total = averager(parts.variance, axes, weights, synchronized=synchronized, run=run)
     shift = rounded(ops.stop_gradient(average(parts.shift)[0]))
     distance = (parts.shift - shift) + parts.residual
     (residual,) = average(distance)

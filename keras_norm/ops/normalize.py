@@ -39,11 +39,26 @@ def normalize(x: Any, moments: Moments, gamma: Any, beta: Any, epsilon: float) -
         A tensor of x's shape.
     """
     shift, residual, variance = moments
-    factor = reciprocal_sqrt(variance + epsilon)
-    joined = _is_small(x, variance, beta if gamma is None else gamma)
+    return scale_centred(x - shift, residual, reciprocal_sqrt(variance + epsilon), gamma, beta)
+
+
+def scale_centred(centred: Any, residual: Any, factor: Any, gamma: Any, beta: Any) -> Any:
+    """(centred - residual) · factor · gamma + beta.
+
+    Args:
+        centred: The input without its mean, or without most of it.
+        residual: What is left of the mean, or `None`.
+        factor: 1/√(variance + ε), broadcasting to the input.
+        gamma: Factor that broadcasts to the input, or `None`.
+        beta: Offset that broadcasts to the input, or `None`.
+
+    Returns:
+        A tensor of the input's shape.
+    """
+    joined = _is_small(centred, factor, beta if gamma is None else gamma)
     if joined and gamma is not None:
         factor = factor * gamma
-    y = (x - shift) * factor
+    y = centred * factor
     if residual is not None:
         leftover = residual * factor
         if joined and beta is not None:
