@@ -49,17 +49,18 @@ def export_litert(
             input to its shape. `None` entries stay free. Defaults to the model's own input shapes
             with a batch size of 1: delegates want static shapes.
         target: "any", or "gpu" for norms that are safe in float16, in which GPUs of phones compute:
-            statistics of inputs up to float16's largest number stay finite and exact. It costs each
-            norm two passes over its input. In float32 both compute the same. An ε below 3.7e-9 is
-            raised to that, with a warning.
+            squares and sums of large numbers stay finite. Each norm reads its input more often for
+            it; in float32 both compute the same. An ε below 3.7e-9 is raised to that, with a
+            warning.
 
     Returns:
         `path` as a `pathlib.Path`.
 
     Raises:
         ValueError: If `path` does not end in `.tflite`, if `input_shape` does not fit the model,
-            if `target` is unknown, if the model's inputs are not known, if Keras does not run on TensorFlow, or if an
-            operation is not built into LiteRT; the message names the operation and its layer.
+            if `target` is unknown, if the model's inputs are not known, if Keras does not run on
+            TensorFlow, or if an operation is not built into LiteRT; the message names the operation
+            and its layer.
 
     Example:
 
@@ -126,9 +127,7 @@ def _check_shape(name: str, shape: Any, own: Shape) -> None:
         )
 
 
-def _converted(
-    model: keras.Model, shapes: list[Shape], forms: Mapping[str, Callable]
-) -> bytes:
+def _converted(model: keras.Model, shapes: list[Shape], forms: Mapping[str, Callable]) -> bytes:
     # Imported here: the package also runs where Keras has another backend than TensorFlow.
     import tensorflow as tf
 

@@ -3,7 +3,7 @@
 from keras_norm.ops import axes, whitening
 from keras_norm.ops.columns import columns, product, uncolumns
 from keras_norm.ops.cosine import Window, cosine, cosine_windows
-from keras_norm.ops.elements import larger, window_sum
+from keras_norm.ops.elements import larger, root, window_sum
 from keras_norm.ops.moments import (
     Moments,
     blend,
@@ -56,6 +56,7 @@ __all__ = [
     "relative_length",
     "rescale",
     "resize_nearest",
+    "root",
     "root_and_quotient",
     "standardize",
     "standardize_by",

@@ -3,9 +3,9 @@
 A float16 ends at 65504 and has its full precision down to 6e-5: the square of 300 is infinite, that
 of 0.005 is rough, and a sum of many numbers may end before they do. So squares are those of
 u = (x - shift) / s, where s is a quarter of the largest |x - shift|, and at least √ε: they lie
-within 16, their mean over up to 2^18 numbers has its full precision, and a sum of 4000 of them does
-not overflow. ε stays in the domain of x: to the mean of u² it is ε / s², and where that is too small to
-count the mean is none. In exact arithmetic the forms are the definitions.
+within 16, a sum of 4000 of them does not overflow, and their mean over up to 2^18 numbers has its
+full precision. ε stays in the domain of x: beside the mean of u² it is ε / s², and so small that it
+is lost only where that mean is not. In exact arithmetic the forms are the definitions.
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import Any
 from keras import ops
 
 from keras_norm.backend import OVERRIDABLE
-from keras_norm.ops.moments import Moments, about, averager, length, mean, over_groups
+from keras_norm.ops.moments import Moments, about, averager, length, mean, mean_square, over_groups
 from keras_norm.ops.normalize import reciprocal_sqrt, rescale, scale_centred
 
 SMALLEST = 2.0**-14
@@ -50,9 +50,7 @@ def moments_and_quotient(
     return y, shift, residual * size, variance * size * size
 
 
-def mean_and_deviation(
-    x: Any, axes: Sequence[int], epsilon: float, **how: Any
-) -> tuple[Any, Any]:
+def mean_and_deviation(x: Any, axes: Sequence[int], epsilon: float, **how: Any) -> tuple[Any, Any]:
     """As `ops.mean_and_deviation`."""
     _, shift, size, residual, variance = _moments(x, axes, epsilon, **how)
     return shift + residual * size, ops.sqrt(variance + _share(epsilon, size)) * size
@@ -101,10 +99,7 @@ def root_and_quotient(
 ) -> Any:
     """As `ops.root_and_quotient`, with a shift of 0."""
     size = _size(x, axes, epsilon, mask=mask)
-    average, total = averager(x, axes, mask)
-    scaled = x / size
-    (square,) = average(scaled * scaled)
-    square = square if total is None else ops.where(total > 0, square, ops.ones_like(square))
+    square = mean_square(x / size, axes, mask)
     return rescale(x, reciprocal_sqrt(square + _share(epsilon, size)) / size, gamma, beta)
 
 
