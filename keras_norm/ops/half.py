@@ -4,8 +4,8 @@ A float16 ends at 65504 and has its full precision down to 6e-5: the square of 3
 of 0.005 is rough, and a sum of many numbers may end before they do. So squares are those of
 u = (x - shift) / s, where s is a quarter of the largest |x - shift|, and at least √ε: they lie
 within 16, a sum of 4000 of them does not overflow, and their mean over up to 2^18 numbers has its
-full precision. ε stays in the domain of x: beside the mean of u² it is ε / s², and so small that it
-is lost only where that mean is not. In exact arithmetic the forms are the definitions.
+full precision. ε stays in the domain of x: beside the mean of u² it is ε / s². In exact arithmetic
+the forms are the definitions.
 """
 
 import math
@@ -16,8 +16,16 @@ from typing import Any
 
 from keras import ops
 
-from keras_norm.backend import OVERRIDABLE
-from keras_norm.ops.moments import Moments, about, averager, length, mean, mean_square, over_groups
+from keras_norm.ops.moments import (
+    Moments,
+    about,
+    averager,
+    length,
+    mean,
+    mean_square,
+    moments,
+    over_groups,
+)
 from keras_norm.ops.normalize import reciprocal_sqrt, rescale, scale_centred
 
 SMALLEST = 2.0**-14
@@ -45,7 +53,7 @@ def moments_and_quotient(
     if synchronized or correct is not None:
         return NotImplemented
     centred, shift, size, residual, variance = _moments(x, axes, epsilon, **how)
-    factor = reciprocal_sqrt(variance + _share(epsilon, size)) / size
+    factor = reciprocal_sqrt(_sum(variance, epsilon, size)) / size
     y = scale_centred(centred, residual * size, factor, gamma, beta)
     return y, shift, residual * size, variance * size * size
 
@@ -53,7 +61,7 @@ def moments_and_quotient(
 def mean_and_deviation(x: Any, axes: Sequence[int], epsilon: float, **how: Any) -> tuple[Any, Any]:
     """As `ops.mean_and_deviation`."""
     _, shift, size, residual, variance = _moments(x, axes, epsilon, **how)
-    return shift + residual * size, ops.sqrt(variance + _share(epsilon, size)) * size
+    return shift + residual * size, ops.sqrt(_sum(variance, epsilon, size)) * size
 
 
 def mixture_and_quotient(
@@ -80,11 +88,12 @@ def mixture_and_quotient(
         size = ops.maximum(size, farthest * 0.25)
         deviation = deviation / size
         moving = Moments(distance / size, None, deviation * deviation)
-    y, *parts = _definition("mixture_and_quotient")(
-        centred / size, axes, mix, moving, weights, gamma, beta, _share(epsilon, size), mask=mask
-    )
-    own, residual, variance = parts
-    return y, shift + own * size, residual * size, variance * size * size
+    scaled = centred / size
+    own = moments(scaled, axes, mask=mask)
+    near, residual, variance = mix(*own, moving, *weights)
+    factor = reciprocal_sqrt(_sum(variance, epsilon, size))
+    y = scale_centred(scaled - near, residual, factor, gamma, beta)
+    return y, shift + own.shift * size, own.residual * size, own.variance * size * size
 
 
 def root_and_quotient(
@@ -100,7 +109,7 @@ def root_and_quotient(
     """As `ops.root_and_quotient`, with a shift of 0."""
     size = _size(x, axes, epsilon, mask=mask)
     square = mean_square(x / size, axes, mask)
-    return rescale(x, reciprocal_sqrt(square + _share(epsilon, size)) / size, gamma, beta)
+    return rescale(x, reciprocal_sqrt(_sum(square, epsilon, size)) / size, gamma, beta)
 
 
 def relative_length(
@@ -126,11 +135,6 @@ FORMS: Mapping[str, Callable] = MappingProxyType(
     }
 )
 """The forms by the names of their ops, as `backend.answered_by` takes them."""
-
-
-def _definition(name: str) -> Any:
-    op: Any = OVERRIDABLE[name]
-    return op.portable
 
 
 def _moments(
@@ -186,7 +190,10 @@ def _root(epsilon: Any) -> Any:
     return max(math.sqrt(epsilon), SMALLEST)
 
 
-def _share(epsilon: Any, size: Any) -> Any:
-    """ε / s², as a square: neither ε nor s² need be a float16."""
+def _sum(square: Any, epsilon: Any, size: Any) -> Any:
+    """A mean of u² plus ε / s², which is a square, as neither ε nor s² need be a float16.
+
+    Where all numbers are the same but for a rounding, the first is 0 and the second may be lost.
+    """
     share = _root(epsilon) / size
-    return share * share
+    return ops.maximum(square + share * share, SMALLEST)

@@ -70,8 +70,7 @@ class Batch:
     def taken(self, name, precision):
         """Whether all operations of a file ran on the GPU, by what the accelerator said."""
         said = self.log[name, precision]
-        kept = "REFUSED" not in said and LEFT not in said
-        return kept and TAKEN in said and "Error" not in said
+        return TAKEN in said and LEFT not in said and "REFUSED" not in said
 
     def outputs(self, name, precision):
         """What the accelerator computed, by case."""
