@@ -48,10 +48,11 @@ def export_litert(
         input_shape: The shape of the input with its batch size, or a dict from the name of an
             input to its shape. `None` entries stay free. Defaults to the model's own input shapes
             with a batch size of 1: delegates want static shapes.
-        target: "any", or "gpu" for norms that are safe in float16, in which GPUs of phones compute:
-            squares and sums of large numbers stay finite. Each norm reads its input more often for
-            it; in float32 both compute the same. An ε below 3.7e-9 is raised to that, with a
-            warning.
+        target: "any", or "gpu" for runtimes that compute in float16, as GPUs of phones do. Norms of
+            this package then square and add up scaled numbers alone, which stay finite, and read
+            their input more often for it. In float32 both targets compute the same, but that an
+            epsilon below 3.7e-9 is raised to that, with a warning. Cosine layers and local response
+            normalization are the same for both.
 
     Returns:
         `path` as a `pathlib.Path`.
