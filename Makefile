@@ -6,7 +6,7 @@ PEERS ?= torch flax addons
 ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test test-runtimes lint bench bench-quick clean
+.PHONY: help demo test test-runtimes test-gpu-delegate lint bench bench-quick clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
@@ -14,6 +14,7 @@ help:
 	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
 	@echo 'make test   runs the tests'
 	@echo 'make test-runtimes  runs the exported files in OpenVINO, onnxruntime and TensorFlow in C'
+	@echo 'make test-gpu-delegate  runs LiteRT files on a GPU accelerator, by a driver for CPUs'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
@@ -31,6 +32,10 @@ test: $(VENV)/installed-test
 test-runtimes: $(VENV)/installed-test $(VENV)/installed-runtimes
 	@echo '==> Running the exported files in other runtimes'
 	$(VENV)/bin/python -m pytest -q -n 2 tests/runtimes
+
+test-gpu-delegate: $(VENV)/installed-test build/vulkan/fetched
+	@echo '==> Running LiteRT files on the GPU accelerator'
+	$(VENV)/bin/python -m pytest -q tests/gpu
 
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'
@@ -59,6 +64,12 @@ $(VENV)/created:
 $(VENV)/installed-%: pyproject.toml $(VENV)/created
 	@echo '==> Installing keras_norm[$*] (the first time, some minutes)'
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-input --editable '.[$*]'
+	@touch $@
+
+# A Vulkan driver that computes on the CPU: a GPU that every Debian and Ubuntu has.
+build/vulkan/fetched: tests/gpu/fetch_vulkan.sh
+	@echo '==> Unpacking a Vulkan driver into $(@D); nothing is installed'
+	bash $< $(@D)
 	@touch $@
 
 # Other libraries do not share .venv: each brings its own versions of the same packages.

@@ -3,7 +3,7 @@
 An op is written once, with `keras.ops`; that text is its definition and stays callable as
 `op.portable`. A module named after the running Keras backend may hold a function of the same name
 and signature. It answers, or returns `NotImplemented` to decline. Nothing else in the package asks
-which backend runs.
+which backend runs. Exporters trace models within `answered_by`, where other forms answer instead.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import contextvars
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -19,7 +19,9 @@ import keras
 OVERRIDABLE: dict[str, Callable] = {}
 """Every overridable op by name; the tests walk it."""
 
-_portable = contextvars.ContextVar("keras_norm_portable", default=False)
+_forms: contextvars.ContextVar[Mapping[str, Callable] | None] = contextvars.ContextVar(
+    "keras_norm_forms", default=None
+)
 
 
 def overridable(function: Callable) -> Callable:
@@ -35,7 +37,8 @@ def overridable(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
-        override = None if _portable.get() else override_of(name)
+        forms = _forms.get()
+        override = override_of(name) if forms is None else forms.get(name)
         if override is not None:
             result = override(*args, **kwargs)
             if result is not NotImplemented:
@@ -57,14 +60,26 @@ def override_of(name: str) -> Callable | None:
 
 
 @contextlib.contextmanager
-def portable_only() -> Iterator[None]:
+def answered_by(forms: Mapping[str, Callable]) -> Iterator[None]:
+    """Within it `forms` answer for the ops they name, and every other op runs as defined.
+
+    Args:
+        forms: Functions by the name of the op, of its signature. They may return `NotImplemented`.
+
+    Yields:
+        Nothing. The running backend's own versions are not asked, in this thread.
+    """
+    token = _forms.set(forms)
+    try:
+        yield
+    finally:
+        _forms.reset(token)
+
+
+def portable_only() -> contextlib.AbstractContextManager[None]:
     """Within it every op runs as defined; exporters trace models under it.
 
     An exported graph must run on phones and in servers: it holds plain operations, no training-time
     rewrites of them.
     """
-    token = _portable.set(True)
-    try:
-        yield
-    finally:
-        _portable.reset(token)
+    return answered_by({})

@@ -127,7 +127,9 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     return _as_before(y, x)
 
 
-def mixture_and_quotient(x, axes, mix, weights, gamma, beta, epsilon, *, mask=None, training=None):
+def mixture_and_quotient(
+    x, axes, mix, moving, weights, gamma, beta, epsilon, *, mask=None, training=None
+):
     """Moments of each sample and channel, and quotient, as `moments_and_quotient` and where."""
     last = len(x.shape) - 1
     if not _may_compile(x, mask, training) or list(axes) != list(range(1, last)):
@@ -142,7 +144,7 @@ def mixture_and_quotient(x, axes, mix, weights, gamma, beta, epsilon, *, mask=No
 
     def tables(shift, residual, variance, *given):
         parts = [tf.reshape(one, small) for one in (shift, residual, variance)]
-        mixed = mix(*parts, *given[2:])
+        mixed = mix(*parts, moving, *given[2:])
         nearby, rest, spread = (tf.reshape(one, flat) for one in mixed)
         factor = given[0] / tf.sqrt(spread + epsilon)
         return factor, given[1] - ((nearby - shift) + rest) * factor

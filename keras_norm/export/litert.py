@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,9 +17,15 @@ from keras_norm.export.placing import placed
 from keras_norm.export.precision import in_float32
 from keras_norm.export.saved_model import ENDPOINT, write_saved_model
 from keras_norm.export.scopes import described, layers_in
-from keras_norm.ops import without_residuals
+from keras_norm.ops import half, without_residuals
 
 Shape = tuple[int | None, ...]
+
+WITHOUT_GRADIENT: Mapping[str, Callable] = {"root": keras.ops.sqrt}
+"""What answers for ops while a model is traced: files are not differentiated."""
+
+IN_HALF: Mapping[str, Callable] = {**WITHOUT_GRADIENT, **half.FORMS}
+"""The same for GPUs."""
 
 
 def export_litert(
@@ -65,7 +71,11 @@ def export_litert(
             with a batch size of 1: delegates want static shapes.
         target: What will run the file. `"any"`: CPUs above all; in int8, norms that do not fold
             away stay in float32 between integer products, which is more exact and leaves the graph
-            whole. `"gpu"`: GPU delegates. `"int8-only"`: hardware without float arithmetic;
+            whole. `"gpu"`: runtimes that compute in float16, as GPUs of phones do. Norms of this
+            package then square and add up scaled numbers alone, which stay finite, and read their
+            input more often for it; in float32 both targets compute the same, but that an epsilon
+            below 3.7e-9 is raised to that, with a warning. Cosine layers and local response
+            normalization are the same for both. `"int8-only"`: hardware without float arithmetic;
             all but the conversion of inputs and outputs is int8. That conversion stays in the
             file, so that all modes are called alike.
 
@@ -164,9 +174,10 @@ def _converted(
     import tensorflow as tf
 
     integers = quantize in quantization.CALIBRATED
+    forms = IN_HALF if target == "gpu" and not integers else WITHOUT_GRADIENT
     with tempfile.TemporaryDirectory() as folder:
         with without_residuals() if integers else contextlib.nullcontext():
-            write_saved_model(model, Path(folder), shapes)
+            write_saved_model(model, Path(folder), shapes, forms)
         with _explained(model):
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[ENDPOINT])
             content = quantization.converted(converter, quantize)

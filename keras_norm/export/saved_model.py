@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -108,7 +109,10 @@ def export_saved_model(
 
 
 def write_saved_model(
-    model: keras.Model, folder: Path, shapes: list[tuple[int | None, ...]]
+    model: keras.Model,
+    folder: Path,
+    shapes: list[tuple[int | None, ...]],
+    forms: Mapping[str, Callable] = MappingProxyType({}),
 ) -> None:
     """Traces `model` for inputs of the given shapes and writes the SavedModel into `folder`.
 
@@ -116,6 +120,7 @@ def write_saved_model(
         model: A Functional or Sequential `keras.Model`.
         folder: Where to write, there and then.
         shapes: One shape per input of the model, with batch; `None` for a free size.
+        forms: What answers for ops in place of their definitions, by name.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -139,7 +144,7 @@ def write_saved_model(
         return signature.named_outputs(model, model(arguments, training=False))
 
     # A function of its own per export: an earlier trace may hold training-time rewrites of ops.
-    with backend.portable_only():
+    with backend.answered_by(forms):
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint(ENDPOINT, serve, input_signature=[specs])

@@ -6,7 +6,16 @@ from keras import initializers, ops
 
 from keras_norm.arguments import check_groups, check_number, register
 from keras_norm.layers.base import AFFINE, BaseBatchNormalization, BaseNormalization
-from keras_norm.ops import affine, axes, larger, mean, merge, moments, normalize_by_root
+from keras_norm.ops import (
+    affine,
+    axes,
+    larger,
+    mean,
+    mean_and_deviation,
+    merge,
+    moments,
+    rescale,
+)
 
 
 @register
@@ -100,18 +109,20 @@ class EvoNormB0(BaseBatchNormalization):
 
     def normalize(self, x, gamma, beta, training, mask):
         space = axes.others((0, *self.axes_of(x)), len(x.shape))
-        instance = moments(x, space, mask=mask)
         if not self.uses_batch(training):
             variance = self.broadcast(self.moving_variance, x)
-            return self._divide(x, variance, instance.variance, gamma, beta)
+            _, deviation = mean_and_deviation(x, space, self.epsilon, mask=mask)
+            return self._divide(x, variance, deviation, gamma, beta)
+        instance = moments(x, space, mask=mask)
         weights = None if mask is None else mean(ops.cast(mask, x.dtype), space)
         batch = merge(instance, (0,), weights=weights, synchronized=self.synchronized)
-        y = self._divide(x, batch.variance, instance.variance, gamma, beta)
+        deviation = ops.sqrt(instance.variance + self.epsilon)
+        y = self._divide(x, batch.variance, deviation, gamma, beta)
         self.update_moving_moments(batch, x, mask)
         return y
 
-    def _divide(self, x, batch_variance, instance_variance, gamma, beta):
-        own = self.broadcast(self.v, x) * x + ops.sqrt(instance_variance + self.epsilon)
+    def _divide(self, x, batch_variance, deviation, gamma, beta):
+        own = self.broadcast(self.v, x) * x + deviation
         return affine(x / larger(ops.sqrt(batch_variance + self.epsilon), own), gamma, beta)
 
 
@@ -199,9 +210,10 @@ class EvoNormS0(BaseNormalization):
         (channel,) = self.axes_of(x)
         space = axes.others((0, channel), len(x.shape))
         groups = x.shape[channel] if self.groups == -1 else self.groups
-        statistics = moments(x, space, mask=mask, group_axis=channel, groups=groups)
+        how = {"mask": mask, "group_axis": channel, "groups": groups}
+        _, deviation = mean_and_deviation(x, space, self.epsilon, **how)
         swish = x * ops.sigmoid(self.broadcast(self.v, x) * x)
-        return normalize_by_root(swish, statistics.variance, gamma, beta, self.epsilon)
+        return rescale(swish, 1.0 / deviation, gamma, beta)
 
 
 @register

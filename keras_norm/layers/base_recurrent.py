@@ -5,7 +5,7 @@ from keras import activations, constraints, initializers, ops, regularizers
 from keras.backend import result_type
 
 from keras_norm.arguments import KeepsArguments, check_integer, check_number
-from keras_norm.ops import moments, normalize
+from keras_norm.ops import standardize
 
 # `keras.layers.RNN` tells cells of this class where a sequence begins and where it ends, and no
 # others. Keras's own cells have it as a base; it has no public name.
@@ -230,7 +230,7 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
     def layer_norm(self, x, gamma, beta=None):
         """Normalizes each row of x, in x's dtype."""
         gamma, beta = (None if w is None else self.row(w, x) for w in (gamma, beta))
-        return normalize(x, moments(x, (1,)), gamma, beta, self.epsilon)
+        return standardize(x, (1,), gamma, beta, self.epsilon)[0]
 
     @staticmethod
     def row(weight, x):

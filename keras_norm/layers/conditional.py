@@ -6,7 +6,7 @@ from keras.layers import InputSpec
 
 from keras_norm.arguments import check_integer, check_number, register
 from keras_norm.layers.base_conditional import BaseConditional, BaseModulation
-from keras_norm.ops import axes, moments, normalize, resize_nearest
+from keras_norm.ops import axes, mean_and_deviation, resize_nearest, standardize
 
 
 @register
@@ -290,16 +290,10 @@ class AdaptiveInstanceNormalization(BaseConditional):
 
     def normalize_pair(self, x, condition, training, mask, condition_mask):
         dtype = result_type(*(self._statistics_dtype(tensor) for tensor in (x, condition)))
-        content, style = (
-            self.instance_moments(ops.cast(tensor, dtype), given)
-            for tensor, given in ((x, mask), (condition, condition_mask))
-        )
-        gamma = ops.sqrt(style.variance + self.epsilon)
-        beta = style.mean
-        return normalize(ops.cast(x, dtype), content, gamma, beta, self.epsilon)
-
-    def instance_moments(self, x, mask):
-        """Moments of each sample and channel over its space."""
+        x, condition = ops.cast(x, dtype), ops.cast(condition, dtype)
         over = axes.canonical(self.axis, x.shape, self.minimum_rank)
         space = axes.others((0, *over), len(x.shape))
-        return moments(x, space, mask=axes.expand_mask(mask, x.shape, over))
+        given = axes.expand_mask(condition_mask, condition.shape, over)
+        beta, gamma = mean_and_deviation(condition, space, self.epsilon, mask=given)
+        given = axes.expand_mask(mask, x.shape, over)
+        return standardize(x, space, gamma, beta, self.epsilon, mask=given)[0]

@@ -7,10 +7,8 @@ from keras_norm.layers.base import BaseNormalization
 from keras_norm.ops import (
     affine,
     axes,
-    length,
-    mean,
-    mean_square,
-    normalize_by_root,
+    relative_length,
+    root_and_quotient,
     standardize,
 )
 
@@ -248,7 +246,7 @@ class FilterResponseNormalization(BaseNormalization):
         epsilon = self.epsilon
         if self.added_epsilon is not None:
             epsilon = epsilon + ops.abs(ops.cast(self.added_epsilon, x.dtype))
-        return normalize_by_root(x, mean_square(x, space, mask), gamma, beta, epsilon)
+        return root_and_quotient(x, space, gamma, beta, epsilon, mask=mask, training=training)
 
 
 @register
@@ -326,6 +324,5 @@ class GlobalResponseNormalization(BaseNormalization):
     def normalize(self, x, gamma, beta, training, mask):
         channels = self.axes_of(x)
         space = axes.others((0, *channels), len(x.shape))
-        response, unit = length(x, space, mask)
-        share = response / (mean(response, channels) + self.epsilon / unit)
+        share = relative_length(x, space, channels, self.epsilon, mask)
         return affine(x, 1.0 + affine(share, gamma, None), beta)

@@ -111,7 +111,7 @@ class SwitchableNormalization(BaseBatchNormalization):
         def batch_of(instance):
             return merge(instance, (0,), weights=weights, synchronized=self.synchronized)
 
-        def mix(instance, *shares):
+        def mix(instance, moving, *shares):
             parts = {"IN": instance, "LN": merge(instance, self.axes_of(x), weights=weights)}
             parts["BN"] = batch_of(instance) if uses_batch else moving
             return blend([parts[name] for name in self._parts], *shares)
@@ -119,7 +119,8 @@ class SwitchableNormalization(BaseBatchNormalization):
         logits = (ops.cast(one, x.dtype) for one in (self.mean_logits, self.variance_logits))
         how = {"mask": mask, "training": training and not self.synchronized}
         shares = [ops.softmax(one) for one in logits]
-        y, instance = standardize_by(x, space, mix, shares, gamma, beta, self.epsilon, **how)
+        affine = gamma, beta, self.epsilon
+        y, instance = standardize_by(x, space, mix, moving, shares, *affine, **how)
         if uses_batch:
             self.update_moving_moments(batch_of(instance), x, mask)
         return y

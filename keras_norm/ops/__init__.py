@@ -3,17 +3,19 @@
 from keras_norm.ops import axes, whitening
 from keras_norm.ops.columns import columns, product, uncolumns
 from keras_norm.ops.cosine import Window, cosine, cosine_windows
-from keras_norm.ops.elements import larger, window_sum
+from keras_norm.ops.elements import larger, root, window_sum
 from keras_norm.ops.moments import (
     Moments,
     blend,
     count,
-    length,
     location,
     mean,
+    mean_and_deviation,
     mean_square,
     merge,
     moments,
+    over_groups,
+    relative_length,
     without_residuals,
 )
 from keras_norm.ops.normalize import (
@@ -21,6 +23,7 @@ from keras_norm.ops.normalize import (
     centre,
     normalize,
     normalize_by_root,
+    rescale,
     root_and_quotient,
     standardize,
     standardize_by,
@@ -40,17 +43,21 @@ __all__ = [
     "cosine_windows",
     "count",
     "larger",
-    "length",
     "location",
     "loop_of",
     "mean",
+    "mean_and_deviation",
     "mean_square",
     "merge",
     "moments",
     "normalize",
     "normalize_by_root",
+    "over_groups",
     "product",
+    "relative_length",
+    "rescale",
     "resize_nearest",
+    "root",
     "root_and_quotient",
     "standardize",
     "standardize_by",

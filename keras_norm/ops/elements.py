@@ -16,6 +16,13 @@ def larger(first: Any, second: Any) -> Any:
     return ops.maximum(first, second)
 
 
+@overridable
+def root(x: Any) -> Any:
+    """√x of what is not negative, whose gradient is 0 where x is 0."""
+    positive = x > 0
+    return ops.where(positive, ops.sqrt(ops.where(positive, x, 1.0)), 0.0)
+
+
 def window_sum(x: Any, axis: int, radius: int) -> Any:
     """Sum of each element and its neighbours along an axis, as far as the axis goes.
 

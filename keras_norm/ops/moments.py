@@ -15,6 +15,7 @@ from keras import ops
 from keras.backend import standardize_dtype
 
 from keras_norm.backend import overridable
+from keras_norm.ops.elements import root
 
 _residuals = contextvars.ContextVar("keras_norm_residuals", default=True)
 
@@ -92,18 +93,31 @@ def mean(x: Any, axes: Sequence[int]) -> Any:
     return x
 
 
-def _over_groups(table: Any, axis: int, groups: int) -> Any:
+def over_groups(
+    table: Any, axis: int | None, groups: int, reduce: Callable[..., Any] = ops.mean
+) -> Any:
     """Averages a table [..., C, ...] over groups of neighbouring channels; the shape stays.
 
     Only the small table is reshaped, to rank 3 or that of the input, never the input itself.
+
+    Args:
+        table: A tensor of the input's rank.
+        axis: Axis of the channels, or `None` where there are no groups.
+        groups: Number of groups.
+        reduce: What joins the channels of a group, in place of their average.
+
+    Returns:
+        A tensor of the table's shape.
     """
+    if axis is None or table.shape[axis] == 1:
+        return table
     shape, rank = tuple(table.shape), len(table.shape)
     channels = shape[axis]
     if groups == channels:
         return table
     size = channels // groups
     grouped = (-1, *(1,) * (rank - 3), groups, size) if rank > 2 else (-1, size)
-    means = ops.mean(ops.reshape(table, grouped), axis=-1, keepdims=True)
+    means = reduce(ops.reshape(table, grouped), axis=-1, keepdims=True)
     return ops.reshape(spread(means, size), (-1, *shape[1:]))
 
 
@@ -130,7 +144,7 @@ def _at_least_one(number: Any) -> Any:
     return max(number, 1) if isinstance(number, int) else ops.maximum(number, 1)
 
 
-def _averager(
+def averager(
     x: Any,
     axes: Sequence[int],
     weights: Any = None,
@@ -159,9 +173,7 @@ def _averager(
         table = mean(values, axes)
         if run is not None:
             return _over_runs(table, run)
-        if group_axis is None or table.shape[group_axis] == 1:
-            return table
-        return _over_groups(table, group_axis, groups)
+        return over_groups(table, group_axis, groups)
 
     if weights is None and not synchronized:
         return lambda *tensors: [local(values) for values in tensors], None
@@ -238,9 +250,13 @@ def moments(
         Moments that broadcast to x. Over an empty set they are mean 0 and variance 1. Within
         `without_residuals` r is `None`.
     """
-    average, total = _averager(x, axes, mask, group_axis, groups, synchronized)
+    average, total = averager(x, axes, mask, group_axis, groups, synchronized)
     shift = rounded(ops.stop_gradient(average(x)[0]))
-    centred = x - shift
+    return Moments(shift, *about(x - shift, average, total))
+
+
+def about(centred: Any, average: Callable[..., list], total: Any) -> tuple[Any, Any]:
+    """Residual and variance of what is centred but for a rounding, by what `averager` returned."""
     residual = None
     if _residuals.get():
         residual, square = average(centred, centred * centred)
@@ -249,7 +265,7 @@ def moments(
         (variance,) = average(centred * centred)
     if total is not None:
         variance = ops.where(total > 0, variance, ops.ones_like(variance))
-    return Moments(shift, residual, variance)
+    return residual, variance
 
 
 def location(
@@ -266,7 +282,7 @@ def location(
     Returns:
         Moments that broadcast to x, the variance `None`. The mean of an empty set is 0.
     """
-    average, _ = _averager(x, axes, mask, synchronized=synchronized)
+    average, _ = averager(x, axes, mask, synchronized=synchronized)
     shift = rounded(ops.stop_gradient(average(x)[0]))
     (residual,) = average(x - shift)
     return Moments(shift, residual, None)
@@ -283,24 +299,62 @@ def mean_square(x: Any, axes: Sequence[int], mask: Any = None) -> Any:
     Returns:
         A tensor of x's rank that broadcasts to it.
     """
-    average, total = _averager(x, axes, mask)
+    average, total = averager(x, axes, mask)
     (square,) = average(x * x)
     return square if total is None else ops.where(total > 0, square, ops.ones_like(square))
 
 
-def length(x: Any, axes: Sequence[int], mask: Any = None) -> tuple[Any, float]:
-    """√Σx² over `axes`, as a table times a number.
-
-    The table is the root of a mean wherever a size is known, so that the sum does not overflow. Its
-    gradient is 0 where x is 0.
+@overridable
+def mean_and_deviation(
+    x: Any,
+    axes: Sequence[int],
+    epsilon: float,
+    *,
+    mask: Any = None,
+    group_axis: int | None = None,
+    groups: int = 1,
+) -> tuple[Any, Any]:
+    """The mean and √(variance + ε), for what is no plain normalization.
 
     Args:
         x: A tensor of float32 or wider.
         axes: Axes that are reduced.
+        epsilon: Added to the variance.
+        mask: Booleans that broadcast to x; only elements with `True` count.
+        group_axis: Axis whose neighbouring entries share statistics in groups, or `None`.
+        groups: Number of groups along `group_axis`.
+
+    Returns:
+        Two tensors that broadcast to x.
+    """
+    found = moments(x, axes, mask=mask, group_axis=group_axis, groups=groups)
+    return found.mean, ops.sqrt(found.variance + epsilon)
+
+
+@overridable
+def relative_length(
+    x: Any, axes: Sequence[int], channels: Sequence[int], epsilon: float, mask: Any = None
+) -> Any:
+    """‖x‖ / (mean of ‖x‖ over channels + ε), ‖x‖ being √Σx² over `axes`.
+
+    Args:
+        x: A tensor of float32 or wider.
+        axes: Axes that are reduced.
+        channels: Axes over which the lengths are averaged.
+        epsilon: Added to the average.
         mask: Booleans that broadcast to x; only elements with `True` count.
 
     Returns:
-        A tensor of x's rank that broadcasts to it, and its unit: table · unit is the length.
+        A tensor of x's rank that broadcasts to it. Its gradient is 0 where x is 0.
+    """
+    table, unit = length(x, axes, mask)
+    return table / (mean(table, channels) + epsilon / unit)
+
+
+def length(x: Any, axes: Sequence[int], mask: Any) -> tuple[Any, float]:
+    """√Σx² over `axes`, as a table times a number.
+
+    The table is the root of a mean wherever a size is known, so that the sum does not overflow.
     """
     known = [a for a in axes if x.shape[a] is not None]
     square = x * x
@@ -309,9 +363,7 @@ def length(x: Any, axes: Sequence[int], mask: Any = None) -> tuple[Any, float]:
     for axis in axes:
         if axis not in known:
             square = ops.sum(square, axis=axis, keepdims=True)
-    # 1e-19 in place of 0 is far below any ε; a choice by `where` would be none of XNNPACK's.
-    root = ops.sqrt(ops.maximum(square, 1e-38))
-    return root, math.sqrt(math.prod(x.shape[a] for a in known))
+    return root(square), math.sqrt(math.prod(x.shape[a] for a in known))
 
 
 def merge(
@@ -336,7 +388,7 @@ def merge(
         Moments with `axes` at size 1; of runs, those of its run for each sample. Over an empty set
         they are mean 0 and variance 1.
     """
-    average, total = _averager(parts.variance, axes, weights, synchronized=synchronized, run=run)
+    average, total = averager(parts.variance, axes, weights, synchronized=synchronized, run=run)
     shift = rounded(ops.stop_gradient(average(parts.shift)[0]))
     distance = parts.shift - shift
     residual = None

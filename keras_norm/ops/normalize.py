@@ -39,11 +39,26 @@ def normalize(x: Any, moments: Moments, gamma: Any, beta: Any, epsilon: float) -
         A tensor of x's shape.
     """
     shift, residual, variance = moments
-    factor = reciprocal_sqrt(variance + epsilon)
-    joined = _is_small(x, variance, beta if gamma is None else gamma)
+    return scale_centred(x - shift, residual, reciprocal_sqrt(variance + epsilon), gamma, beta)
+
+
+def scale_centred(centred: Any, residual: Any, factor: Any, gamma: Any, beta: Any) -> Any:
+    """(centred - residual) · factor · gamma + beta.
+
+    Args:
+        centred: The input without its mean, or without most of it.
+        residual: What is left of the mean, or `None`.
+        factor: 1/√(variance + ε), broadcasting to the input.
+        gamma: Factor that broadcasts to the input, or `None`.
+        beta: Offset that broadcasts to the input, or `None`.
+
+    Returns:
+        A tensor of the input's shape.
+    """
+    joined = _is_small(centred, factor, beta if gamma is None else gamma)
     if joined and gamma is not None:
         factor = factor * gamma
-    y = (x - shift) * factor
+    y = centred * factor
     if residual is not None:
         leftover = residual * factor
         if joined and beta is not None:
@@ -132,8 +147,22 @@ def normalize_by_root(x: Any, square: Any, gamma: Any, beta: Any, epsilon: Any) 
     Returns:
         A tensor of x's shape.
     """
-    factor = reciprocal_sqrt(square + epsilon)
-    if gamma is not None and _is_small(x, square, gamma):
+    return rescale(x, reciprocal_sqrt(square + epsilon), gamma, beta)
+
+
+def rescale(x: Any, factor: Any, gamma: Any, beta: Any) -> Any:
+    """x · factor · gamma + beta.
+
+    Args:
+        x: The input.
+        factor: A table that broadcasts to x; gamma is joined with it where that is the less work.
+        gamma: Factor that broadcasts to x, or `None`.
+        beta: Offset that broadcasts to x, or `None`.
+
+    Returns:
+        A tensor of x's shape.
+    """
+    if gamma is not None and _is_small(x, factor, gamma):
         return affine(x, factor * gamma, beta)
     return affine(x * factor, gamma, beta)
 
@@ -142,18 +171,20 @@ def standardize_by(
     x: Any,
     axes: Sequence[int],
     mix: Callable[..., Moments],
+    moving: Moments | None,
     weights: Sequence[Any],
     gamma: Any,
     beta: Any,
     epsilon: float,
     **how: Any,
 ):
-    """`moments` over `axes`, a mixture of them, and `normalize` with that.
+    """`moments` over `axes`, a mixture of them and of others, and `normalize` with that.
 
     Args:
         x: A tensor of float32 or wider.
         axes: Axes that are reduced.
-        mix: Function of the moments and the weights that returns the moments to use.
+        mix: Function of the moments, `moving` and the weights that returns the moments to use.
+        moving: Moments that enter into the mixture beside those of x, or `None`.
         weights: Tensors.
         gamma: Factor that broadcasts to x, or `None`.
         beta: Offset that broadcasts to x, or `None`.
@@ -164,11 +195,11 @@ def standardize_by(
         A tensor of x's shape, and the moments over `axes`, as constants.
     """
 
-    def mix_parts(shift: Any, residual: Any, variance: Any, *weights: Any) -> Moments:
-        return mix(Moments(shift, residual, variance), *weights)
+    def mix_parts(shift: Any, residual: Any, variance: Any, others: Any, *weights: Any) -> Moments:
+        return mix(Moments(shift, residual, variance), others and Moments(*others), *weights)
 
     y, *statistics = mixture_and_quotient(
-        x, tuple(axes), mix_parts, tuple(weights), gamma, beta, epsilon, **how
+        x, tuple(axes), mix_parts, moving, tuple(weights), gamma, beta, epsilon, **how
     )
     return y, Moments(*statistics)
 
@@ -178,6 +209,7 @@ def mixture_and_quotient(
     x: Any,
     axes: Sequence[int],
     mix: Callable[..., tuple],
+    moving: tuple | None,
     weights: Sequence[Any],
     gamma: Any,
     beta: Any,
@@ -188,7 +220,7 @@ def mixture_and_quotient(
 ) -> tuple:
     """The result of `standardize_by`, with moments as shift, residual and variance."""
     parts = moments(x, axes, mask=mask)
-    y = normalize(x, Moments(*mix(*parts, *weights)), gamma, beta, epsilon)
+    y = normalize(x, Moments(*mix(*parts, moving, *weights)), gamma, beta, epsilon)
     return y, *(_constant(part) for part in parts)
 
 
