@@ -4,6 +4,7 @@ from keras_norm.ops import axes, whitening
 from keras_norm.ops.columns import columns, product, uncolumns
 from keras_norm.ops.cosine import Window, cosine, cosine_windows
 from keras_norm.ops.elements import larger, root, window_sum
+from keras_norm.ops.lengths import relative_length
 from keras_norm.ops.moments import (
     Moments,
     blend,
@@ -15,7 +16,6 @@ from keras_norm.ops.moments import (
     merge,
     moments,
     over_groups,
-    relative_length,
     without_residuals,
 )
 from keras_norm.ops.normalize import (

@@ -16,11 +16,11 @@ from typing import Any
 
 from keras import ops
 
+from keras_norm.ops.lengths import length
 from keras_norm.ops.moments import (
     Moments,
     about,
     averager,
-    length,
     mean,
     mean_square,
     moments,

@@ -7,7 +7,6 @@ sums of 10⁵ numbers keep three more digits.
 
 import contextlib
 import contextvars
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ from keras import ops
 from keras.backend import standardize_dtype
 
 from keras_norm.backend import overridable
-from keras_norm.ops.elements import root
 
 _residuals = contextvars.ContextVar("keras_norm_residuals", default=True)
 
@@ -329,41 +327,6 @@ def mean_and_deviation(
     """
     found = moments(x, axes, mask=mask, group_axis=group_axis, groups=groups)
     return found.mean, ops.sqrt(found.variance + epsilon)
-
-
-@overridable
-def relative_length(
-    x: Any, axes: Sequence[int], channels: Sequence[int], epsilon: float, mask: Any = None
-) -> Any:
-    """‖x‖ / (mean of ‖x‖ over channels + ε), ‖x‖ being √Σx² over `axes`.
-
-    Args:
-        x: A tensor of float32 or wider.
-        axes: Axes that are reduced.
-        channels: Axes over which the lengths are averaged.
-        epsilon: Added to the average.
-        mask: Booleans that broadcast to x; only elements with `True` count.
-
-    Returns:
-        A tensor of x's rank that broadcasts to it. Its gradient is 0 where x is 0.
-    """
-    table, unit = length(x, axes, mask)
-    return table / (mean(table, channels) + epsilon / unit)
-
-
-def length(x: Any, axes: Sequence[int], mask: Any) -> tuple[Any, float]:
-    """√Σx² over `axes`, as a table times a number.
-
-    The table is the root of a mean wherever a size is known, so that the sum does not overflow.
-    """
-    known = [a for a in axes if x.shape[a] is not None]
-    square = x * x
-    square = square if mask is None else ops.where(mask, square, 0.0)
-    square = mean(square, known)
-    for axis in axes:
-        if axis not in known:
-            square = ops.sum(square, axis=axis, keepdims=True)
-    return root(square), math.sqrt(math.prod(x.shape[a] for a in known))
 
 
 def merge(

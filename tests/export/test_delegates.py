@@ -65,11 +65,3 @@ def test_a_file_can_fail_to_be_delegated_whole(tmp_path):
     outputs = keras.layers.Lambda(lambda x: keras.ops.cumsum(x * 2.0, axis=1) + 1.0)(inputs)
     path = export_litert(keras.Model(inputs, outputs), tmp_path / "model.tflite")
     assert not wholly_delegated(started(path))
-
-
-def test_a_target_must_be_known(tmp_path):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    with pytest.raises(
-        ValueError, match=r"`target` must be one of 'any', 'gpu'.*'npu'.*Pass 'any'"
-    ):
-        export_litert(model, tmp_path / "model.tflite", target="npu")

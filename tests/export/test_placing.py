@@ -118,7 +118,7 @@ def read_only():
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_a_read_only_folder(read_only, monkeypatch, name):
-    monkeypatch.setattr(litert, "_converted", lambda model, shapes: b"new")
+    monkeypatch.setattr(litert, "_converted", lambda *_: b"new")
     with pytest.raises(PermissionError, match=str(read_only)):
         EXPORTS[name](model(), read_only / name)
     assert sorted(os.listdir(read_only)) == ["model.tflite", "saved"]
