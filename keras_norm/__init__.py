@@ -40,6 +40,9 @@ from keras_norm.layers.whitening import DecorrelatedBatchNormalization, Iterativ
 from keras_norm.report import Invariances, invariances
 from keras_norm.surgery.accelerate import accelerate
 from keras_norm.surgery.bake import bake
+from keras_norm.surgery.fold import fold
+from keras_norm.surgery.freeze import freeze
+from keras_norm.surgery.recalibrate import recalibrate
 from keras_norm.surgery.replace import replace
 from keras_norm.wrappers.spectral import SpectralNormalization
 from keras_norm.wrappers.standardization import WeightStandardization
@@ -91,8 +94,11 @@ __all__ = [
     "catalog",
     "export_litert",
     "export_saved_model",
+    "fold",
+    "freeze",
     "invariances",
     "portable_only",
+    "recalibrate",
     "replace",
     "verify",
 ]
