@@ -32,7 +32,8 @@ def replace(model, table: Mapping[Any, Any], verbose=True, print_fn=None):
     both have one of the same name and shape: gamma, beta and moving moments go along. A weight that
     only the new layer has keeps its initial value. Shared layers stay shared; nested models, and
     layers in layers and in attributes, are gone through. The old model stays as it is. Every
-    exchange is printed, with what was kept and what was dropped.
+    exchange is printed, with what was kept and what was dropped. A subclassed model makes its own
+    layers again when its file is loaded: exchange them once more, before its weights are loaded.
 
     Args:
         model: A functional or sequential model, or any layer that is built.

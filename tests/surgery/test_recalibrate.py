@@ -29,7 +29,7 @@ def recalibrated(model, data, **arguments):
             np.testing.assert_array_equal(its, mine)
     for one, twin in zip(model._flatten_layers(), new._flatten_layers(), strict=True):
         assert type(one) is type(twin) and one.name == twin.name
-        assert one.get_config() == twin.get_config()
+        assert one._layers or one.get_config() == twin.get_config()
     return new
 
 
@@ -66,8 +66,9 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize("batch_size", [1, 10, 37])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("norm", "batch_size"), [*((norm, 10) for norm in NORMS), ("batch", 1), ("batch", 37)]
+)
 def test_moments_are_those_of_the_data_however_it_is_cut(norm, batch_size):
     model = trained(keras.Sequential([keras.Input(DATA.shape[1:]), NORMS[norm]()]))
     new = recalibrated(model, DATA, batch_size=batch_size)
