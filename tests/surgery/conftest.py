@@ -8,8 +8,8 @@ from keras import layers
 
 import keras_norm
 
-POSITIVE = ("gamma", "moving_variance", "variance")
-KEPT = ("step", "count", "count_residual", "mean_residual", "variance_residual", "moving_count")
+POSITIVE = ("gamma", "moving_variance")
+KEPT = ("step", "moving_count", "mean", "variance", "count")
 
 
 def trained(model, seed=0):
@@ -19,7 +19,7 @@ def trained(model, seed=0):
         low, high = (0.6, 1.4) if weight.name in POSITIVE else (-0.5, 0.5)
         if weight.name == "moving_matrix":
             weight.assign_add(random.normal(size=weight.shape) * 0.1)
-        elif weight.name not in KEPT and "logits" not in weight.name:
+        elif weight.name.removesuffix("_residual") not in KEPT and "logits" not in weight.name:
             weight.assign(random.uniform(low, high, weight.shape))
     return model
 

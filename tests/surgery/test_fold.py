@@ -154,11 +154,11 @@ def test_what_must_not_fold_and_why(said):
     new = folded(model, some(2, 6, 6, 3), said)
     assert not identities(new) and said[0] == "m: folded no norm"
     reasons = {
-        "branch": "the output of conv goes elsewhere, too; the output of branch goes to several",
+        "branch": "the output of conv goes elsewhere, too; shared (BatchNormalization) cannot take",
         "shared": "it is shared",
         "output": "an activation, that of active, stands between; the output of output goes to se",
         "training": "it is called with training=True",
-        "derived": "its class is derived from another",
+        "derived": "its class is derived",
     }
     for name, reason in reasons.items():
         (line,) = said.of(f"left alone: {name} (")
@@ -173,7 +173,7 @@ def test_layers_that_are_shared_or_held_by_others(said):
     model = trained(keras.Model(inputs, layers.ReLU()(x)))
     assert not identities(folded(model, some(2, 4, 3), said))
     assert "dense is shared" in said.of("left alone: a")[0]
-    assert "another layer holds it" in said.of("left alone: b")[0]
+    assert "no graph shows what is beside it" in said.of("left alone: b")[0]
 
 
 def switchable(logits):
@@ -259,7 +259,7 @@ class MakesItsGraph(keras.Model):
 def test_a_model_whose_class_makes_its_graph(said):
     model = trained(keras.Sequential([keras.Input((3,)), MakesItsGraph(), layers.Dense(2)]))
     assert not identities(folded(model, some(2, 3), said))
-    assert "another layer holds it" in said.of("left alone: own")[0]
+    assert "no graph shows what is beside it" in said.of("left alone: own")[0]
 
 
 def test_one_layer_and_bad_models(said):
