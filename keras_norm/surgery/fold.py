@@ -22,7 +22,7 @@ from keras_norm.surgery.affine import (
 from keras_norm.surgery.bake import bake
 from keras_norm.surgery.copying import build_like, check_model, rebuilt
 from keras_norm.surgery.holding import children, is_graph
-from keras_norm.surgery.replace import Exchange, say
+from keras_norm.surgery.replace import Exchange, dtype_of, say
 from keras_norm.wrappers.base import BaseWeightWrapper
 
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3.2e-2}
@@ -98,7 +98,7 @@ def fold(model, verbose=True, print_fn=None):
     for layer, values in plan.values.values():
         _assign(exchange.copies(layer), values)
     number = len(plan.folded)
-    head = f"folded {number or 'no'} norm{'' if number == 1 else 's'}"
+    head = f"folded {number or 'no'} norm{'s' if number > 1 else ''}"
     say(model, head, [*lines, *plan.lines(), *_compared(model, new)], verbose, print_fn)
     return new
 
@@ -205,7 +205,7 @@ class _Plan:
     def make(self, layer):
         """What makes the layer that takes another one's place, or `None`."""
         if id(layer) in self.folded:
-            return lambda old: layers.Identity(name=old.name, dtype=old.dtype_policy)
+            return lambda old: layers.Identity(name=old.name, dtype=dtype_of(old))
         if id(layer) in self.values:
             return lambda old: _with(*self.values[id(old)])
         return None

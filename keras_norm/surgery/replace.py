@@ -307,7 +307,7 @@ class _OfClass:
 
     def __call__(self, layer):
         known = {name: one for name, one in self._config(layer).items() if self._knows(name)}
-        return from_config(self._kind, layer, {**known, **self._given})
+        return from_config(self._kind, layer, {**known, "dtype": dtype_of(layer), **self._given})
 
     def dropped(self, layer):
         """The arguments of the old layer that were set to something and are lost."""
@@ -340,6 +340,12 @@ def _renorm(config):
         config = {name: one for name, one in config.items() if name != "renorm_momentum"}
     rest = {n: one for n, one in config.items() if n not in ("renorm", "renorm_clipping")}
     return {**rest, **clipping, "rmax_ramp": None, "dmax_ramp": None}
+
+
+def dtype_of(layer):
+    """A layer's dtype policy, by its name if it has one: not all of Keras's layers save others."""
+    policy = layer.dtype_policy
+    return policy.name if type(policy) is keras.DTypePolicy else policy
 
 
 def from_config(kind: Any, layer, config=None):

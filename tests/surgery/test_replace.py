@@ -71,6 +71,14 @@ def test_batch_norm_becomes(kind):
     assert new(x).shape == model(x).shape
 
 
+def test_identities_are_saved(tmp_path):
+    new, _ = replaced(small(BN(name="norm", dtype="mixed_bfloat16")), {BN: layers.Identity})
+    new.save(tmp_path / "new.keras")
+    loaded = keras.saving.load_model(tmp_path / "new.keras")
+    assert loaded.get_layer("norm").dtype_policy.name == "mixed_bfloat16"
+    np.testing.assert_array_equal(loaded(some(2, 6, 6, 4)), new(some(2, 6, 6, 4)))
+
+
 def test_group_norm_becomes_instance_norm():
     model = small(layers.GroupNormalization(2, epsilon=0.1))
     new, lines = replaced(model, {layers.GroupNormalization: keras_norm.InstanceNormalization})
