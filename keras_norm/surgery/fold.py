@@ -381,11 +381,9 @@ def _compared(model, new):
         random.normal(size=(2, *tensor.shape[1:])) * ("float" in tensor.dtype) for tensor in tensors
     ]
     x = [keras.ops.cast(one, tensor.dtype) for one, tensor in zip(x, tensors, strict=True)]
-    if isinstance(model, keras.Sequential):
-        (x,) = x
-    else:
-        x = keras.tree.pack_sequence_as(model.input, x)
+    single = isinstance(model, keras.Sequential)
+    inputs = x[0] if single else keras.tree.pack_sequence_as(model.input, x)
     with keras.StatelessScope():  # a norm that is called with training=True moves its moments
-        outputs = [keras.tree.flatten(one(x, training=False)) for one in (model, new)]
+        outputs = [keras.tree.flatten(one(inputs, training=False)) for one in (model, new)]
     error = max(_distance(expected, found) for expected, found in zip(*outputs, strict=True))
     yield f"on random input the outputs differ by {error:.1e} of their scale"

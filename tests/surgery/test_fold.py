@@ -123,7 +123,7 @@ def test_without_a_shift_padding_does_not_matter(said):
 def test_channels_first_and_other_axes(said):
     first = {"data_format": "channels_first"}
     back = keras_norm.BatchNormalization(axis=[1], name="back")
-    front, conv = BN(axis=1, name="front"), layers.Conv2D(4, 2, name="conv2d", **first)
+    front, conv = BN(axis=1, name="front"), layers.Conv2D(6, 2, name="conv2d", **first)
     parts = [front, conv, back, BN(axis=2, name="other")]
     new = folded(stack(*parts, shape=(3, 6, 5)), some(2, 3, 6, 5), said)
     assert identities(new) == {"front", "back"}
