@@ -45,8 +45,12 @@ from keras_norm.layers.recurrent import LayerNormGRUCell, LayerNormLSTMCell, Lay
 from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
-from keras_norm.surgery.fold import bake
-from keras_norm.surgery.replace import accelerate
+from keras_norm.surgery.accelerate import accelerate
+from keras_norm.surgery.bake import bake
+from keras_norm.surgery.fold import fold
+from keras_norm.surgery.freeze import freeze
+from keras_norm.surgery.recalibrate import recalibrate
+from keras_norm.surgery.replace import replace
 from keras_norm.wrappers.spectral import SpectralNormalization
 from keras_norm.wrappers.standardization import WeightStandardization
 from keras_norm.wrappers.weight import WeightNormalization
@@ -99,7 +103,11 @@ __all__ = [
     "catalog",
     "export_litert",
     "export_saved_model",
+    "fold",
+    "freeze",
     "invariances",
     "portable_only",
+    "recalibrate",
+    "replace",
     "verify",
 ]

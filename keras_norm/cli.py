@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.keras", help="A model that Keras saved.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT.keras", help="The file to write.")]
 
 
 def main() -> None:
@@ -165,28 +166,67 @@ def export_litert(
 
 
 @app.command()
-def accelerate(
-    model: Model,
-    out: Annotated[Path, typer.Argument(metavar="OUT.keras", help="The file to write.")],
-) -> None:
+def accelerate(model: Model, out: Out) -> None:
     """Exchange Keras's own norms in a model for those of this package, which train faster."""
-    from keras_norm.export.placing import placed
-    from keras_norm.surgery import replace
+    from keras_norm.surgery.accelerate import accelerate
 
-    if out.suffix != ".keras":
-        raise ValueError(
-            "`OUT.keras` must be a file that ends in `.keras`. "
-            f"Received: {str(out)!r}. Choose such a name."
-        )
-    new = replace.accelerate(_load(model, compiled=True), print_fn=typer.echo)
-    with placed(out) as path:
-        whole = path.with_name("new.keras")  # Keras insists on the suffix
-        try:
-            new.save(whole)
-            whole.rename(path)
-        finally:
-            whole.unlink(missing_ok=True)
-    typer.echo(f"Wrote {out}")
+    _check_name(out)
+    _save(accelerate(_load(model, compiled=True), print_fn=typer.echo), out)
+
+
+@app.command()
+def replace(
+    model: Model,
+    out: Out,
+    exchanges: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="OLD=NEW...",
+            help="Names of classes: layers of class OLD, of Keras or this package, become NEW, of "
+            "this package if it has one of that name, else of Keras.",
+        ),
+    ],
+) -> None:
+    """Exchange layers of a model for layers of other classes, with the weights that both have."""
+    from keras_norm.surgery.replace import replace
+
+    _check_name(out)
+    table: dict[Any, Any] = {}
+    for text in exchanges:
+        old, _, name = text.partition("=")
+        new = _classes(name)[0]
+        table |= {kind: new for kind in _classes(old) if kind is not new}
+    _save(replace(_load(model, compiled=True), table, print_fn=typer.echo), out)
+
+
+@app.command()
+def fold(model: Model, out: Out) -> None:
+    """Fold norms into the layers beside them, for inference, and say what did not fold and why."""
+    from keras_norm.surgery.fold import fold
+
+    _check_name(out)
+    _save(fold(_load(model, compiled=True), print_fn=typer.echo), out)
+
+
+@app.command()
+def recalibrate(
+    model: Model,
+    out: Out,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA.npy|.npz",
+            help="The inputs, an array; or in a .npz file one for each input, by its name.",
+        ),
+    ],
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 32,
+) -> None:
+    """Put the true moments of a data set in place of each norm's moving averages."""
+    from keras_norm.surgery.recalibrate import recalibrate
+
+    _check_name(out)
+    arrays = _arrays(data)
+    _save(recalibrate(_load(model, compiled=True), arrays, batch_size=batch_size), out)
 
 
 @app.command()
@@ -250,7 +290,7 @@ def _load(path: Path, compiled: bool = False) -> Any:
 
 
 def _arrays(path: Path) -> Any:
-    """The array of a `.npy` file, or the arrays of a `.npz` file by name."""
+    """The array of a `.npy` file or of a `.npz` file with one, or several arrays by name."""
     from zipfile import BadZipFile
 
     import numpy as np
@@ -259,10 +299,54 @@ def _arrays(path: Path) -> Any:
         loaded = np.load(path)
     except (BadZipFile, EOFError, ValueError) as error:
         raise ValueError(
-            "`--data` must be a .npy file, or a .npz file with an array per input. "
+            "Data must be a .npy file, or a .npz file with an array per input. "
             f"Received: {str(path)!r}. Write it with `numpy.save` or `numpy.savez`."
         ) from error
-    return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    return arrays if len(arrays) != 1 else next(iter(arrays.values()))
+
+
+def _check_name(out: Path) -> None:
+    """Refuses a file that Keras would not write, before there is work to lose."""
+    if out.suffix != ".keras":
+        raise ValueError(
+            "`OUT.keras` must be a file that ends in `.keras`. "
+            f"Received: {str(out)!r}. Choose such a name."
+        )
+
+
+def _save(model: Any, out: Path) -> None:
+    """Writes a model as a file that is whole or not there."""
+    from keras_norm.export.placing import placed
+
+    with placed(out) as path:
+        whole = path.with_name("new.keras")  # Keras insists on the suffix
+        try:
+            model.save(whole)
+            whole.rename(path)
+        finally:
+            whole.unlink(missing_ok=True)
+    typer.echo(f"Wrote {out}")
+
+
+def _classes(name: str) -> list[Any]:
+    """The layer classes of a name, ours before Keras's."""
+    import keras
+
+    from keras_norm.catalog import catalog
+
+    found = [row.layer for row in catalog if row.name == name]
+    theirs = getattr(keras.layers, name, None)
+    found += [theirs] if isinstance(theirs, type) else []
+    if not found:
+        raise ValueError(
+            "`OLD=NEW` must be two names of layer classes, of this package or of Keras. "
+            f"Received: {name!r}. See `keras-norm list`."
+        )
+    return found
 
 
 def _shape(text: str) -> tuple[int | None, ...]:

@@ -45,6 +45,9 @@ def test_help_names_every_command(run):
         "list",
         "invariances",
         "accelerate",
+        "replace",
+        "fold",
+        "recalibrate",
         "export-saved-model",
         "export-litert",
         "audit",
@@ -147,6 +150,63 @@ def test_accelerate(run, folder):
     assert run("verify", "slow.keras", "fast/model.keras").exit_code == 0
 
 
+@pytest.fixture(scope="module")
+def normed(folder):
+    """The file of a model with two inputs and a batch norm behind a dense layer."""
+    inputs = [keras.Input((3,), name="a"), keras.Input((3,), name="b")]
+    x = keras.layers.Dense(4, name="dense")(keras.layers.Add()(inputs))
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    keras.Model(inputs, x, name="normed").save(folder / "normed.keras")
+    return "normed.keras"
+
+
+def test_replace(run, folder, normed):
+    exchanges = ["BatchNormalization=GhostBatchNormalization", "Dense=Identity"]
+    result = run("replace", normed, "ghost.keras", exchanges[0])
+    assert result.exit_code == 0
+    assert "norm: BatchNormalization -> GhostBatchNormalization; kept gamma" in result.output
+    assert result.output.endswith("Wrote ghost.keras\n")
+    new = keras.saving.load_model(folder / "ghost.keras")
+    assert type(new.get_layer("norm")) is keras_norm.GhostBatchNormalization
+    assert run("verify", normed, "ghost.keras").exit_code == 0
+    result = run("replace", normed, "none.keras", *exchanges)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "`table` must give layers that fit" in result.stderr
+    assert not (folder / "none.keras").exists()
+
+
+def test_fold(run, folder, normed):
+    result = run("fold", normed, "folded.keras")
+    assert result.exit_code == 0 and "normed: folded 1 norm\n  norm into dense" in result.output
+    new = keras.saving.load_model(folder / "folded.keras")
+    assert type(new.get_layer("norm")) is keras.layers.Identity
+    old, x = keras.saving.load_model(folder / normed), [np.ones((2, 3)), np.eye(3)[:2]]
+    np.testing.assert_allclose(new(x), old(x), rtol=1e-5, atol=1e-5)
+
+
+def test_recalibrate(run, folder, normed):
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype("float32")
+    np.savez(folder / "data.npz", a=x, b=x + 1)
+    result = run("recalibrate", normed, "new.keras", "data.npz", "--batch-size", "20")
+    assert result.exit_code == 0
+    new = keras.saving.load_model(folder / "new.keras")
+    seen = (x + x + 1) @ np.array(new.get_layer("dense").kernel)
+    np.testing.assert_allclose(new.get_layer("norm").moving_variance, seen.var(0), rtol=1e-4)
+    assert np.load(folder / "data.npz")["a"].shape == (50, 3)
+
+
+def test_recalibrate_with_one_array(run, folder):
+    layers = [keras.Input((3,)), keras.layers.BatchNormalization()]
+    keras.Sequential(layers).save(folder / "one.keras")
+    x = np.arange(12.0).reshape(4, 3)
+    np.save(folder / "x.npy", x)
+    np.savez(folder / "x.npz", x)
+    for name in ("x.npy", "x.npz"):
+        assert run("recalibrate", "one.keras", "new.keras", name).exit_code == 0
+        new = keras.saving.load_model(folder / "new.keras")
+        np.testing.assert_allclose(new.layers[0].moving_mean, x.mean(0), rtol=1e-6)
+
+
 def test_accelerate_that_fails_leaves_the_file(run, folder, monkeypatch):
     before = (folder / "good.keras").read_bytes()
 
@@ -197,6 +257,10 @@ def test_litert_takes_a_mode_a_target_and_data(run, folder, monkeypatch):
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,x"], "commas"),
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,3"], "`input_shape`"),
         (["accelerate", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
+        (["fold", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
+        (["replace", "good.keras", "a.keras", "Batch=Dense"], "must be two names of layer classes"),
+        (["recalibrate", "good.keras", "a.keras", "missing.npy"], "missing.npy"),
+        (["recalibrate", "good.keras", "a.keras", "broken.tflite"], "allow_pickle"),
         (["export-litert", "good.keras", "a.bin"], "`path` must be a file that ends in `.tflite`"),
         (["export-litert", "good.keras", "a.tflite", "--quantize", "int4"], "`quantize` must be"),
         (["export-litert", "good.keras", "a.tflite", "--target", "npu"], "`target` must be"),

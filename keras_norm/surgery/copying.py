@@ -1,7 +1,6 @@
 """Copies of models, layer by layer: what every verb from model to model does alike."""
 
-import collections
-import functools
+import inspect
 import re
 import tempfile
 import types
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+
+from keras_norm.surgery.holding import children, is_graph
 
 
 def check_model(model):
@@ -24,11 +25,6 @@ def check_model(model):
             "`model` must be built: until then it has no weights. "
             f"Received: {model.name!r} of class {type(model).__name__}, not built. Call it on data."
         )
-
-
-def is_graph(layer):
-    """Whether a layer is a functional or sequential model."""
-    return isinstance(layer, keras.Model) and hasattr(type(layer), "inputs")
 
 
 class Copies:
@@ -72,11 +68,11 @@ class Copies:
         # Keras would compile the copy at once, before its weights' flags are right, and fails
         # where a loss is not registered.
         model.compiled = False
-        inputs = None
+        inputs, call = None, None
         if not isinstance(model, keras.Sequential):
-            inputs = keras.tree.map_structure(self._input, model.input)
+            inputs, call = keras.tree.map_structure(self._input, model.input), _called
         try:
-            return keras.models.clone_model(model, inputs, clone_function=self)
+            return keras.models.clone_model(model, inputs, self, call)
         finally:
             model.compiled = compiled
 
@@ -87,6 +83,15 @@ class Copies:
         new = self(layer).output
         new.name = tensor.name
         return new
+
+
+def _called(layer, *args, **kwargs):
+    """Calls a layer; without the mask that the layer whose place it takes was called with."""
+    if "mask" in kwargs and isinstance(layer, keras.layers.Layer):
+        parameters = inspect.signature(layer.call).parameters.values()
+        if not any(p.name == "mask" or p.kind is p.VAR_KEYWORD for p in parameters):
+            del kwargs["mask"]
+    return layer(*args, **kwargs)
 
 
 def rebuilt(layer):
@@ -131,78 +136,6 @@ def _named(values):
     return {one.__name__: one for one in classes}
 
 
-def children(layer) -> dict[Any, Any]:
-    """The layers that a layer holds, by where: attributes, and lists and dicts in attributes."""
-    if is_graph(layer):
-        return dict(enumerate(layer._layers))
-    return {
-        path: held
-        for name, value in _attributes(layer).items()
-        for path, held in _layers_in(value, (name,))
-    }
-
-
-def _attributes(layer):
-    """What a class keeps in a layer, without what Keras and TensorFlow keep in every layer."""
-    return {
-        name: value
-        for name, value in vars(layer).items()
-        if name not in _kept_by_keras() and not name.startswith("_self_")
-    }
-
-
-@functools.cache
-def _kept_by_keras():
-    return frozenset(vars(keras.Model(name="empty")))
-
-
-def _layers_in(value, path) -> Iterator[tuple[Any, Any]]:
-    if isinstance(value, keras.layers.Layer):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            yield from _layers_in(part, (*path, key))
-    elif isinstance(value, (list, tuple)):
-        for key, part in enumerate(value):
-            yield from _layers_in(part, (*path, key))
-
-
-def exchange(layer, new: dict[int, Any]):
-    """Gives a layer other layers in place of those it holds.
-
-    Args:
-        layer: A layer or model that is no graph.
-        new: What to put in place of a layer, by the `id` of that layer.
-    """
-    tracker = layer._tracker
-    locked = tracker.locked
-    tracker.unlock()  # a built layer takes no more layers, but those in place of others
-    for old in [old for old in layer._layers if id(old) in new]:
-        # In its place: the order of layers is the order of weights.
-        if tracker.is_in_store("layers", new[id(old)]):
-            tracker.untrack(old)
-        else:
-            tracker.replace_tracked_value("layers", old, new[id(old)])
-    for name, value in _attributes(layer).items():
-        if any(id(held) in new for _, held in _layers_in(value, ())):
-            setattr(layer, name, _exchanged(value, new))
-    if locked:
-        tracker.lock()
-
-
-def _exchanged(value, new):
-    """A structure of layers with new ones in place of old ones."""
-    if isinstance(value, dict):
-        kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
-        return kind((key, _exchanged(part, new)) for key, part in value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_exchanged(part, new) for part in value))
-    if isinstance(value, (list, tuple)):
-        parts = [_exchanged(part, new) for part in value]
-        return tuple(parts) if isinstance(value, tuple) else parts
-    return new.get(id(value), value)
-
-
 def build_like(old, new):
     """Builds a layer with the shapes that another was built with."""
     if not old.built or new.built:
@@ -226,33 +159,65 @@ def _has_default_build(layer):
     return getattr(layer.build, "_is_default", False)
 
 
-def complete(old, new, copies):
+def complete(old, new, copies, exchanged=frozenset()):
     """Makes a copy whole: built, with the old one's names, flags, weights, and compiled as it is.
 
     Args:
         old: A model or layer.
         new: The copy of it.
         copies: The `Copies` of layers in it, as far as they were made one by one.
+        exchanged: The `id` of each old layer whose copy is of another kind. It gets the weights
+            that both have, by name and shape.
     """
-    pairs = list(_pairs(old, new, copies, set()))
-    twins: dict[int, Any] = {}
+    pairs = list(_pairs(old, new, copies, exchanged, set()))
+    mates, gone, fresh = [], set(), set()
     for one, twin in pairs:
-        copy_state(one, twin)
-        twins.update(zip(map(id, _own(one)), _own(twin), strict=True))
-    if {id(w) for w in new.weights} != {id(twins.get(id(w))) for w in old.weights}:
-        raise _not_in_config(old, "whose copy has other weights")
-    _copy_flags(old, pairs)
+        if id(one) in exchanged:
+            for weight, target in carried(one, twin):
+                target.assign(weight)
+                mates.append((weight, target))
+            gone |= {id(weight) for weight in one.weights}
+            fresh |= {id(weight) for weight in twin.weights}
+        else:
+            copy_state(one, twin)
+            mates += zip(_own(one), _own(twin), strict=True)
+    twins = {id(weight): target for weight, target in mates}
+    _check_weights(old, new, twins, gone, fresh)
+    _copy_flags(old, pairs, mates)
     for one, twin in pairs:
         compile_like(one, twin, twins)
 
 
-def _pairs(old, new, copies, seen) -> Iterator[tuple[Any, Any]]:
+def _check_weights(old, new, twins, gone, fresh):
+    """Refuses a copy that lacks weights, or has others, but for those of exchanged layers."""
+    weights = {id(weight) for weight in new.weights}
+    expected = {id(twins.get(id(w))) for w in old.weights if id(w) not in gone}
+    if not expected <= weights <= expected | fresh | {id(target) for target in twins.values()}:
+        raise _not_in_config(old, "whose copy has other weights")
+
+
+def carried(old, new):
+    """Pairs of a weight and one of the same name and shape in a layer of another kind."""
+    left, pairs = list(new.weights), []
+    for weight in old.weights:
+        ((name, shape),) = weights_of([weight])
+        like = [one for one in left if name and weights_of([one]) == [(name, shape)]]
+        if like:
+            pairs.append((weight, like[0]))
+            left = [one for one in left if one is not like[0]]
+    return pairs
+
+
+def _pairs(old, new, copies, exchanged, seen) -> Iterator[tuple[Any, Any]]:
     """Each layer and its copy, layers after the layer that holds them."""
     if id(old) in seen:
         return
     seen.add(id(old))
     build_first(old, new)
     yield old, new
+    if id(old) in exchanged:
+        build_like(old, new)
+        return
     twins = children(new)
     for path, child in children(old).items():
         if child not in copies:
@@ -260,7 +225,7 @@ def _pairs(old, new, copies, seen) -> Iterator[tuple[Any, Any]]:
             if type(twin) is not type(child):
                 raise _not_in_config(old, f"whose copy has no {child.name!r} at {path!r}")
             copies[child] = twin
-        yield from _pairs(child, copies(child), copies, seen)
+        yield from _pairs(child, copies(child), copies, exchanged, seen)
     build_like(old, new)
 
 
@@ -292,7 +257,7 @@ def copy_state(old, new):
         twin.state.assign(seed.state)
 
 
-def _copy_flags(old, pairs):
+def _copy_flags(old, pairs, weights):
     """Copies names, dtype policies and what is trainable."""
     twins = {id(one): twin for one, twin in pairs}
     for one, twin in pairs:
@@ -303,10 +268,9 @@ def _copy_flags(old, pairs):
     for one in _outermost_first(old):
         if id(one) in twins:
             twins[id(one)].trainable = one.trainable
-    for one, twin in pairs:
-        for weight, target in zip(_own(one), _own(twin), strict=True):
-            if target.trainable != weight.trainable:
-                target.trainable = weight.trainable
+    for weight, target in weights:
+        if target.trainable != weight.trainable:
+            target.trainable = weight.trainable
 
 
 def _outermost_first(layer):
@@ -355,9 +319,11 @@ def _anew(part):
 
 
 def _copy_optimizer(old, new, weights):
-    """Copies an optimizer's state, unless weights were frozen or thawed since it was made."""
+    """Copies an optimizer's state, unless it was made for other weights than are trained now."""
     trained = getattr(old.optimizer, "inner_optimizer", old.optimizer)._trainable_variables
     if [id(w) for w in trained] != [id(w) for w in old.trainable_variables]:
+        return
+    if {id(weights.get(id(w))) for w in trained} != {id(w) for w in new.trainable_variables}:
         return
     new.optimizer.build([weights[id(w)] for w in trained])
     for variable, target in zip(old.optimizer.variables, new.optimizer.variables, strict=True):

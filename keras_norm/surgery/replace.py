@@ -1,123 +1,156 @@
 """Exchanges layers of a model for others, by a table of what becomes what."""
 
-import collections
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from keras_norm.layers.batch import BatchNormalization
-from keras_norm.layers.features import LayerNormalization, RMSNormalization
-from keras_norm.layers.groups import GroupNormalization
+from keras_norm.layers.batch import BatchRenormalization
 from keras_norm.surgery.copying import (
     Copies,
     build_first,
     build_like,
+    carried,
     check_model,
-    children,
     complete,
     custom_objects,
-    exchange,
-    is_graph,
     rebuilt,
     weights_of,
 )
+from keras_norm.surgery.holding import children, exchange, is_graph
+
+UNBOUNDED = 1e30
+"""A limit that no batch reaches: Keras leaves limits of its renorm out, ours are numbers."""
 
 
-def accelerate(model, verbose=True, print_fn=None):
-    """Exchanges Keras's own normalization layers for ours, which train faster.
+def replace(model, table: Mapping[Any, Any], verbose=True, print_fn=None):
+    """Exchanges layers of a model for layers of other kinds.
 
-    `BatchNormalization`, `LayerNormalization`, `GroupNormalization` and `RMSNormalization` of
-    `keras.layers` become the layers of the same names here. The new model computes what the old one
-    does, in training and in inference, with the same weights in the same order. Names, dtypes and
-    what is trainable stay; shared layers stay shared; nested models, layers around layers, and
-    layers in attributes, lists and dicts of subclassed models are gone through. The old model
-    stays as it is. What cannot be exchanged is left alone and named: options that our layers have
-    not, and classes derived from Keras's, which may compute something else.
-
-    A subclassed model makes its own layers again when its file is loaded: accelerate it once more.
-    Masks inside of one are not known beforehand; in our layers they count, also where Keras's
-    `GroupNormalization` ignores them.
+    A new layer has the old one's name, dtype policy and trainable flag, and its weights as far as
+    both have one of the same name and shape: gamma, beta and moving moments go along. A weight that
+    only the new layer has keeps its initial value. Shared layers stay shared; nested models, and
+    layers in layers and in attributes, are gone through. The old model stays as it is. Every
+    exchange is printed, with what was kept and what was dropped. A subclassed model makes its own
+    layers again when its file is loaded: exchange them once more, before its weights are loaded.
 
     Args:
-        model: A functional, sequential or subclassed model, or one layer, that is built.
-        verbose: Whether to print what was exchanged and what was left alone.
+        model: A functional or sequential model, or any layer that is built.
+        table: What becomes what. A key is a class, which is that class alone and no class derived
+            from it, or a function that says whether it means a layer; the first that fits counts. A
+            value is a class, which gets those arguments of the old layer that it knows; such a
+            class with arguments of its own, as `functools.partial(GroupNormalization, groups=8)`;
+            or a function from the old layer to a new one, or to `None` to leave it alone.
+        verbose: Whether to print what was done.
         print_fn: Function that takes each line, in place of `print`.
 
     Returns:
-        A new model or layer. One that is compiled is compiled the same way, and its optimizer goes
-        on from its state.
+        A new model or layer. One that is compiled is compiled the same way; its optimizer goes on
+        from its state where the weights that are trained are the same, and starts anew elsewhere.
 
     Raises:
-        TypeError: If `model` is neither.
-        ValueError: If it is not built, or has layers that their configs do not describe.
+        TypeError: If `model` or `table` is of the wrong type.
+        ValueError: If `model` is not built or has layers that their configs do not describe, or if
+            a new layer does not fit in its place.
 
     Example:
 
-    >>> import keras
-    >>> norm = keras.layers.BatchNormalization(name="norm")
-    >>> model = keras.Sequential([keras.Input((3,)), norm], name="small")
-    >>> accelerate(model).layers
-    small: exchanged 1 layer for another of keras_norm
-      BatchNormalization: 1
-    [<BatchNormalization name=norm, built=True>]
+    >>> import functools, keras
+    >>> norm = keras.layers.BatchNormalization(momentum=0.9, name="norm")
+    >>> model = keras.Sequential([keras.Input((4, 4, 6)), norm], name="small")
+    >>> groups = functools.partial(GroupNormalization, groups=3)
+    >>> replace(model, {keras.layers.BatchNormalization: groups}).layers
+    small: exchanged 1 layer
+      norm: BatchNormalization -> GroupNormalization; kept gamma, beta; dropped moving_mean, \
+moving_variance, momentum=0.9
+    [<GroupNormalization name=norm, built=True>]
     """
-    new, done = replace(model, _DROP_INS)
-    if verbose:
-        for line in done.lines(model, "of keras_norm"):
-            (print if print_fn is None else print_fn)(line)
+    run = Exchange(maker_of(_checked(table)))
+    new = run.run(model)
+    run.note_derived(model, table)
+    number = len(run.made)
+    head = f"exchanged {number or 'no'} layer{'s' if number > 1 else ''}"
+    say(model, head, [*run.exchanges(), *run.left_alone()], verbose, print_fn)
     return new
 
 
-def replace(model, table: Mapping[Any, Callable[[Any], Any]]):
-    """Exchanges layers of a model for others with the same weights.
+def say(model, head, lines, verbose, print_fn):
+    """Prints what a verb did: a line on the model, and further ones below it."""
+    if verbose:
+        write = print if print_fn is None else print_fn
+        write(f"{model.name}: {head}")
+        for line in lines:
+            write(f"  {line}")
+
+
+class Exchange:
+    """Makes a copy of a model in which some layers are others.
+
+    Attributes:
+        copies: The copies of layers, by layer.
+        made: Pairs of an old layer and the new one in its place.
+        left: Pairs of a layer that was left alone and the reason.
 
     Args:
-        model: A model or layer that is built.
-        table: What becomes what. A key is a class, which is that class alone and no class derived
-            from it, or a function that says whether it means a layer. A value is a class, which is
-            given the old layer's config, or a function from the old layer to the new one.
-            Whatever raises `ValueError` or `TypeError` leaves the layer alone, for that reason.
-
-    Returns:
-        The new model or layer, and what was done.
-
-    Raises:
-        TypeError: If `model` is neither.
-        ValueError: If it is not built, or has layers that their configs do not describe.
+        make: Function from a layer to what makes the one in its place, or to `None`. What is made
+            may be `None` too: the layer is then copied.
+        exact: Whether the new layer must have just the weights of the old one. If so, a layer for
+            which that fails is left alone; otherwise a new layer that cannot be made is an error.
     """
-    check_model(model)
-    done = _Replacement(table)
-    new = done.copies(model)
-    complete(model, new, done.copies)
-    done.note_derived(model)
-    return new, done
 
-
-class _Replacement:
-    """One run of `replace`: the copies that it made, and what it has to say."""
-
-    def __init__(self, table):
+    def __init__(self, make: Callable[[Any], Any], exact: bool = False):
         self.copies = Copies(self._copy, same_class=True)
-        self.exchanged: collections.Counter[str] = collections.Counter()
+        self.made: list[tuple[Any, Any]] = []
         self.left: list[tuple[Any, str]] = []
-        self._table = table
+        self._make = make
+        self._exact = exact
+        self._old: set[int] = set()
+        self._dropped: dict[int, list[str]] = {}
 
-    def lines(self, model, what):
-        """What was done, line by line."""
-        number = sum(self.exchanged.values())
-        layers = "no layer" if not number else f"{number} layer{'s' if number > 1 else ''}"
-        yield f"{model.name}: exchanged {layers} for {'others' if number > 1 else 'another'} {what}"
-        for name, count in sorted(self.exchanged.items()):
-            yield f"  {name}: {count}"
+    def run(self, model):
+        """The copy of a model."""
+        check_model(model)
+        self._old = {id(layer) for layer in model._flatten_layers()}
+        new = self.copies(model)
+        made = () if self._exact else {id(old) for old, _ in self.made}
+        complete(model, new, self.copies, frozenset(made))
+        return new
+
+    def exchanges(self):
+        """What was exchanged, line by line."""
+        for old, new in self.made:
+            pairs = carried(old, new)
+            used = {id(weight) for pair in pairs for weight in pair}
+            lists = {
+                "kept": [weight.name for weight, _ in pairs],
+                "new": [weight.name for weight in new.weights if id(weight) not in used],
+                "dropped": [weight.name for weight in old.weights if id(weight) not in used],
+            }
+            lists["dropped"] += self._dropped.get(id(old), [])
+            parts = [f"{what} {', '.join(names)}" for what, names in lists.items() if names]
+            kinds = f"{old.name}: {type(old).__name__} -> {type(new).__name__}"
+            yield "; ".join([kinds, *parts])
+
+    def left_alone(self):
+        """What was left alone, line by line."""
         for layer, reason in self.left:
-            yield f"  left alone: {layer.name} ({type(layer).__name__}): {reason}"
+            yield f"left alone: {layer.name} ({type(layer).__name__}): {reason}"
+
+    def note_derived(self, model, table):
+        """Says which layers are of classes derived from one that a table exchanges."""
+        classes = tuple(key for key in table if isinstance(key, type))
+        for layer in model._flatten_layers():
+            if isinstance(layer, classes) and self._make(layer) is None:
+                base = next(key for key in classes if isinstance(layer, key)).__name__
+                reason = f"its class is derived from {base} and may compute something else"
+                self.left.append((layer, reason))
 
     def _copy(self, layer):
         """The copy of a layer that is no graph, or what comes in its place."""
         if not isinstance(layer, keras.layers.Layer):
             return rebuilt(layer)
-        make = self._maker(layer)
+        make = self._make(layer)
         new = None if make is None else self._made(layer, make)
         if new is None:
             new = rebuilt(layer)
@@ -146,7 +179,7 @@ class _Replacement:
         """Whether the layer that a copy made itself must give way to another."""
         if layer in self.copies or not _is_alike(layer, twin):
             return True
-        return any(self._maker(one) for one in layer._flatten_layers())
+        return any(self._make(one) for one in layer._flatten_layers())
 
     def _adopt(self, layer, twin):
         """Takes the layers that a copy made itself for copies, so that what is shared stays so."""
@@ -156,37 +189,41 @@ class _Replacement:
             if child not in self.copies and path in within:
                 self._adopt(child, within[path])
 
-    def _maker(self, layer):
-        """The value of the table for a layer, or `None`."""
-        for key, make in self._table.items():
-            if type(layer) is key if isinstance(key, type) else key(layer):
-                return make
-        return None
-
     def _made(self, layer, make):
         """What comes in place of a layer, or `None` if it is left alone."""
         try:
-            new = _from_config(make, layer) if isinstance(make, type) else make(layer)
-            build_like(layer, new)
-            mine, its = (weights_of(one.weights) for one in (layer, new))
-            if mine != its:
-                raise ValueError(f"the weights would be {its}. Received: {mine}.")
+            new = make(layer)
+            if new is None or new is layer:
+                return None
+            self._fit(layer, new)
         except (TypeError, ValueError) as error:
+            if not self._exact:
+                raise _does_not_fit(layer, error) from error
             # The rule is the reason; what was received and how to mend it are for constructors.
             reason = str(error).splitlines()[0].split(" Received:")[0].rstrip(".")
             self.left.append((layer, reason))
             return None
-        self.exchanged[type(new).__name__] += 1
+        self.made.append((layer, new))
+        if isinstance(make, _OfClass):
+            self._dropped[id(layer)] = make.dropped(layer)
         return new
 
-    def note_derived(self, model):
-        """Says which layers are of classes derived from one that the table exchanges."""
-        classes = tuple(key for key in self._table if isinstance(key, type))
-        for layer in model._flatten_layers():
-            if isinstance(layer, classes) and self._maker(layer) is None:
-                base = next(key for key in classes if isinstance(layer, key)).__name__
-                reason = f"its class is derived from {base} and may compute something else"
-                self.left.append((layer, reason))
+    def _fit(self, layer, new):
+        """Builds a new layer in place of an old one; refuses what cannot take that place."""
+        if not isinstance(new, keras.layers.Layer):
+            raise TypeError(f"a {type(new).__name__} is no layer.")
+        if self._old & {id(one) for one in new._flatten_layers()}:
+            raise ValueError("it holds a layer of the old model, not a new one.")
+        if self._exact:
+            build_like(layer, new)
+            mine, its = (weights_of(one.weights) for one in (layer, new))
+            if mine != its:
+                raise ValueError(f"the weights would be {its}. Received: {mine}.")
+        elif layer.built and layer.get_build_config():
+            if not new.built and not new._layers:
+                new.dtype_policy = layer.dtype_policy
+            build_like(layer, new)
+            _check_output(layer, new)
 
 
 def _is_alike(layer, twin):
@@ -207,57 +244,112 @@ def _check_own_layers(layer):
         )
 
 
-def _drop_in(new):
-    """A function from Keras's layer to ours of the same name, if the two agree."""
+def _check_output(layer, new):
+    """Refuses a layer whose output does not fit the layers that follow."""
+    shape = layer.get_build_config().get("input_shape")
+    if shape is None or not layer._outbound_nodes:
+        return
+    try:
+        mine, its = (one.compute_output_shape(shape) for one in (layer, new))
+    except NotImplementedError:
+        return  # then the layers that follow say so
+    if mine != its:
+        raise ValueError(f"its output would be of shape {its}, where the old one's is {mine}.")
+
+
+def _does_not_fit(layer, error):
+    reason = " ".join(str(error).splitlines())
+    return ValueError(
+        "`table` must give layers that fit where they are put. "
+        f"Received: for layer {layer.name!r} of class {type(layer).__name__}: {reason} "
+        "Give a function that makes another for this layer, or returns None to leave it alone."
+    )
+
+
+def _checked(table):
+    """The table, if it is one."""
+    if not isinstance(table, Mapping):
+        raise TypeError(
+            "`table` must be a dictionary of what becomes what. "
+            f"Received: table={table!r}. Write `{{OldLayer: NewLayer}}`."
+        )
+    for key, value in table.items():
+        given = value.args if isinstance(value, functools.partial) else ()
+        if not callable(key) or not callable(value) or given:
+            raise TypeError(
+                "`table` must hold classes or functions, a `functools.partial` with arguments by "
+                f"name. Received: {key!r}: {value!r}. Write `{{OldLayer: NewLayer}}`."
+            )
+    return table
+
+
+def maker_of(table):
+    """A function from a layer to the value of a table that it has, or to `None`."""
 
     def make(layer):
-        reason = _difference(layer)
-        if reason:
-            raise ValueError(reason)
-        return _from_config(new, layer)
+        if isinstance(layer, keras.layers.InputLayer):
+            return None
+        for key, value in table.items():
+            if type(layer) is key if isinstance(key, type) else key(layer):
+                kind = value.func if isinstance(value, functools.partial) else value
+                return _OfClass(value) if isinstance(kind, type) else value
+        return None
 
     return make
 
 
-def _from_config(new: Any, layer):
-    """A layer of another class with a layer's config."""
+class _OfClass:
+    """Makes a layer of a class from those arguments of an old layer that the class knows."""
+
+    def __init__(self, value):
+        self._kind = getattr(value, "func", value)
+        self._given = getattr(value, "keywords", {})
+
+    def __call__(self, layer):
+        known = {name: one for name, one in self._config(layer).items() if self._knows(name)}
+        return from_config(self._kind, layer, {**known, "dtype": dtype_of(layer), **self._given})
+
+    def dropped(self, layer):
+        """The arguments of the old layer that were set to something and are lost."""
+        try:
+            usual = type(layer)().get_config()
+        except (TypeError, ValueError):  # it has arguments without defaults
+            usual = {}
+        config = self._config(layer)
+        return [
+            f"{name}={value!r}"
+            for name, value in config.items()
+            if not self._knows(name) and (name not in usual or usual[name] != value)
+        ]
+
+    def _config(self, layer):
+        config = layer.get_config()
+        renorm = type(layer) is keras.layers.BatchNormalization and config.get("renorm")
+        return _renorm(config) if renorm and self._kind is BatchRenormalization else config
+
+    def _knows(self, name):
+        parameters = inspect.signature(self._kind).parameters
+        rest = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        return name in parameters or (rest and name in ("name", "trainable", "dtype"))
+
+
+def _renorm(config):
+    """The config of Keras's batch renormalization in the words of ours, without a schedule."""
+    clipping = {"rmax": UNBOUNDED, "rmin": 0.0, "dmax": UNBOUNDED, **config["renorm_clipping"]}
+    if config["renorm_momentum"] == config["momentum"]:  # ours has one pair of moments for both
+        config = {name: one for name, one in config.items() if name != "renorm_momentum"}
+    rest = {n: one for n, one in config.items() if n not in ("renorm", "renorm_clipping")}
+    return {**rest, **clipping, "rmax_ramp": None, "dmax_ramp": None}
+
+
+def dtype_of(layer):
+    """A layer's dtype policy, by its name if it has one: not all of Keras's layers save others."""
+    policy = layer.dtype_policy
+    return policy.name if type(policy) is keras.DTypePolicy else policy
+
+
+def from_config(kind: Any, layer, config=None):
+    """A layer of a class with a layer's config, or one made of it."""
     # Initializers and the like need not be registered.
     with keras.saving.custom_object_scope(custom_objects(layer)):
-        return new.from_config(layer.get_config())
-
-
-def _difference(layer):
-    """Why Keras's layer computes something else than ours would, or `None`."""
-    if not layer.built:
-        return None
-    rank = len(layer.get_build_config()["input_shape"])
-    given = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    over = [axis % rank for axis in given]
-    if over != sorted(over):
-        return f"axis={given} is not in order"
-    if type(layer) is keras.layers.RMSNormalization and over != list(range(rank))[-len(over) :]:
-        return f"axis={given} is not last, where Keras's layer scales another axis"
-    if type(layer) is keras.layers.BatchNormalization:
-        differs = over != [rank - 1]  # it takes masks as if channels were last
-    else:
-        differs = type(layer) is keras.layers.GroupNormalization or len(over) > 1
-    if differs and _is_masked(layer):
-        return "a mask reaches it, which Keras's layer takes in another way"
-    return None
-
-
-def _is_masked(layer):
-    """Whether a mask reaches a layer in a graph."""
-    return any(
-        getattr(tensor, "_keras_mask", None) is not None
-        for node in layer._inbound_nodes
-        for tensor in node.input_tensors
-    )
-
-
-_DROP_INS = {
-    keras.layers.BatchNormalization: _drop_in(BatchNormalization),
-    keras.layers.LayerNormalization: _drop_in(LayerNormalization),
-    keras.layers.GroupNormalization: _drop_in(GroupNormalization),
-    keras.layers.RMSNormalization: _drop_in(RMSNormalization),
-}
+        return kind.from_config(layer.get_config() if config is None else config)

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import keras_norm
-from keras_norm.surgery.replace import replace
+from keras_norm.surgery.replace import Exchange, maker_of
 
 NORMS = (
     layers.BatchNormalization,
@@ -543,14 +543,16 @@ class Hidden(keras.Model):
         return model
 
 
-def test_any_table_can_be_used():
+def test_any_table_can_be_exact():
     """`accelerate` is one table; keys may be functions, and so may values."""
     table = {
         lambda layer: isinstance(layer, layers.ReLU): lambda old: layers.ELU(name=old.name),
         layers.Dense: layers.EinsumDense,  # whose constructor does not take Dense's config
     }
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.ReLU(name="relu")])
-    new, done = replace(model, table)
+    exchange = Exchange(maker_of(table), exact=True)
+    new = exchange.run(model)
     assert type(new.layers[1]) is layers.ELU and new.layers[1].name == "relu"
-    assert done.exchanged == {"ELU": 1} and [layer for layer, _ in done.left] == [model.layers[0]]
+    assert exchange.made == [(model.layers[1], new.layers[1])]
+    assert [layer for layer, _ in exchange.left] == [model.layers[0]]
     np.testing.assert_array_equal(new.layers[0].kernel, model.layers[0].kernel)
