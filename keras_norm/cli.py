@@ -226,6 +226,8 @@ def recalibrate(
 
     _check_name(out)
     arrays = _arrays(data)
+    if isinstance(arrays, dict) and len(arrays) == 1:
+        (arrays,) = arrays.values()  # whatever its name: there is nothing to confuse it with
     _save(recalibrate(_load(model, compiled=True), arrays, batch_size=batch_size), out)
 
 
@@ -290,7 +292,7 @@ def _load(path: Path, compiled: bool = False) -> Any:
 
 
 def _arrays(path: Path) -> Any:
-    """The array of a `.npy` file or of a `.npz` file with one, or several arrays by name."""
+    """The array of a `.npy` file, or the arrays of a `.npz` file by name."""
     from zipfile import BadZipFile
 
     import numpy as np
@@ -305,8 +307,7 @@ def _arrays(path: Path) -> Any:
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:
-        arrays = {name: loaded[name] for name in loaded.files}
-    return arrays if len(arrays) != 1 else next(iter(arrays.values()))
+        return {name: loaded[name] for name in loaded.files}
 
 
 def _check_name(out: Path) -> None:
