@@ -39,6 +39,7 @@ from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
 from keras_norm.surgery.fold import bake
+from keras_norm.surgery.foreign.load import addons_compat, load_foreign
 from keras_norm.surgery.replace import accelerate
 from keras_norm.wrappers.spectral import SpectralNormalization
 from keras_norm.wrappers.standardization import WeightStandardization
@@ -86,11 +87,13 @@ __all__ = [
     "WeightStandardization",
     "WhiteningNormalization",
     "accelerate",
+    "addons_compat",
     "bake",
     "catalog",
     "export_litert",
     "export_saved_model",
     "invariances",
+    "load_foreign",
     "portable_only",
     "verify",
 ]

@@ -38,6 +38,7 @@ MAY_IMPORT_TENSORFLOW = (
     "backend.columns",
     "backend.rows",
     "export",
+    "surgery.foreign.saved_model",  # its checkpoints, which TensorFlow alone reads
 )
 
 

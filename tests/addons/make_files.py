@@ -103,6 +103,14 @@ def lstm():
     return keras.Model(inputs, layers.RNN(tfa.rnn.LayerNormLSTMCell(3, use_bias=False))(x))
 
 
+def masked():
+    """A norm behind a mask, which Addons passes on and takes no notice of."""
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(11, 6, mask_zero=True)(inputs)
+    x = addons.GroupNormalization(3)(addons.InstanceNormalization()(x))
+    return keras.Model(inputs, layers.GRU(3)(x))
+
+
 def simple_rnn():
     """The simple cell, and two of them as one."""
     inputs = keras.Input(STEPS)
@@ -138,7 +146,7 @@ def nested():
     x = layers.Conv2D(4, 3, padding="same")(x)
     a, _ = inner(norm(x))
     b, pooled = inner(a)
-    head = keras.Sequential([layers.Dense(3), addons.GroupNormalization(3)], name="head")
+    head = keras.Sequential([layers.Dense(6), addons.GroupNormalization(2)], name="head")
     joined = layers.add([a, b])
     joined = layers.Concatenate()([layers.GlobalAveragePooling2D()(joined), pooled])
     return keras.Model(inputs, {"scores": head(joined), "map": norm(b)})
@@ -152,6 +160,7 @@ def time_distributed():
     )
     x = layers.TimeDistributed(addons.InstanceNormalization())(inputs)
     x = layers.TimeDistributed(frame)(x)
+    x = layers.Dense(3, activation="tanh")(x)
     x = layers.Bidirectional(layers.GRU(3, recurrent_activation="hard_sigmoid"))(x)
     x = layers.Activation("hard_sigmoid")(layers.Dense(3, activation="hard_sigmoid")(x))
     return keras.Model(inputs, x)
@@ -205,6 +214,7 @@ KINDS = (
     weight_fresh,
     spectral,
     lstm,
+    masked,
     simple_rnn,
     batch,
     nested,
@@ -243,7 +253,7 @@ def train(model, x):
     y = model.predict(x, verbose=0)
     model.train_on_batch(x, tf.nest.map_structure(lambda t: t + rng.normal(size=t.shape), y))
     for weight in model.weights:
-        noise = rng.uniform(0.1, 0.3, weight.shape)
+        noise = rng.uniform(-0.1, 0.3, weight.shape)
         if weight.dtype.is_floating and "renorm" not in weight.name:
             weight.assign_add(tf.cast(noise, weight.dtype))
 

@@ -1,15 +1,19 @@
 """Models from configs of Keras 2: layers called in the order of their nodes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_norm.surgery.foreign import layers
-from keras_norm.surgery.foreign.layers import Origin, is_object
+from keras_norm.surgery.foreign.layers import LayerReader, Origin
+from keras_norm.surgery.foreign.masks import COUNTED, call_unmasked, is_masked
+from keras_norm.surgery.foreign.objects import is_object
 
 MODELS = ("Functional", "Model", "Sequential")
 
 # Functions of TensorFlow that Keras 2 turned into layers, by their arguments' names there.
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "__operators__.add": lambda x, y: x + y,
     "math.add": lambda x, y: x + y,
     "math.subtract": lambda x, y: x - y,
@@ -46,8 +50,8 @@ _FUNCTIONS = {
 }
 
 
-class Migration(layers.Migration):
-    """A `Migration` whose layers may be models."""
+class ModelReader(LayerReader):
+    """A `LayerReader` that makes models, too."""
 
     def nested(self, described, shape=None):
         """A layer or model within another."""
@@ -91,7 +95,7 @@ class Migration(layers.Migration):
         parts = config["layers"] if isinstance(config, dict) else config
         name = config.get("name") if isinstance(config, dict) else None
         model = keras.Sequential(name=name)
-        order = []
+        order: list = []
         shape = _input_shape(parts[0]) or (config.get("build_input_shape") or None)
         if shape is None:
             raise _gap(f"the sequential model {name!r}, which was never built")
@@ -99,6 +103,11 @@ class Migration(layers.Migration):
         model.add(keras.layers.InputLayer(batch_shape=shape, dtype=dtype))
         for part in parts[1:] if _is_input(parts[0]) else parts:
             layer = self.nested(part, tuple(shape))
+            if isinstance(layer, COUNTED) and order and is_masked(model.outputs[0]):
+                raise _gap(
+                    f"the norm {layer.name!r} in a sequential model behind a mask, which Addons "
+                    "ignores and keras_norm counts; only functional models are mended"
+                )
             order.append(layer)
             model.add(layer)
             shape = model.output_shape
@@ -118,8 +127,8 @@ class Migration(layers.Migration):
 class _Graph:
     """The layers of one functional model and the tensors that their calls returned."""
 
-    def __init__(self, migration, config):
-        self.migration = migration
+    def __init__(self, reader, config):
+        self.reader = reader
         described = config["layers"]
         self.described = {one.get("name") or one["config"]["name"]: one for one in described}
         if len(self.described) < len(described):
@@ -200,8 +209,12 @@ class _Graph:
         else:
             if name not in self.made:
                 shapes = keras.tree.map_structure(lambda t: tuple(t.shape), inputs)
-                self.made[name] = self.migration.nested(one, _one_shape(inputs, shapes))
-            result = self.made[name](inputs, **keywords)
+                self.made[name] = self.reader.nested(one, _one_shape(inputs, shapes))
+            layer = self.made[name]
+            if isinstance(layer, COUNTED) and is_masked(inputs):
+                result = call_unmasked(layer, inputs)
+            else:
+                result = layer(inputs, **keywords)
         self.outputs[name].append(keras.tree.flatten(result))
 
     def _arguments(self, node):
@@ -248,10 +261,9 @@ def _references(node, nested=True):
         if nested and len(node) > 3:
             yield from _references(node[3])
     elif isinstance(node, dict):
-        parts = node.values()
-        if "class_name" in node:  # a layer, whose arguments may look like references
-            parts = [node.get("inbound_nodes") or []]
-        for part in parts:
+        # Of a layer its calls: its arguments may look like references.
+        calls = [node.get("inbound_nodes") or []] if "class_name" in node else node.values()
+        for part in calls:
             yield from _references(part, nested)
     elif isinstance(node, list):
         for part in node:

@@ -73,20 +73,24 @@ class Origin(NamedTuple):
     config: dict[str, Any]
 
 
-class Migration:
-    """One file on its way: what its layers were, and what there is to report.
+class LayerReader:
+    """Makes the layers of one file, and keeps what they were and what there is to report.
 
-    Args:
+    Attributes:
         version: The version of Keras that wrote the file.
+        origins: What each layer was, an `Origin`, by its `id`.
+        exchanged: How often which layer became one of ours.
+        notes: Lines on what is not carried over.
+        order: The layers of each model in Keras 2's order, by the model's `id`.
     """
 
-    def __init__(self, version=""):
-        self.version = version
+    def __init__(self):
+        self.version = ""
         self.origins: dict[int, Origin] = {}
         self.exchanged: collections.Counter[str] = collections.Counter()
         self.notes: list[str] = []
         self.order: dict[int, list[Any]] = {}
-        self.kept: list[Any] = []  # so that no `id` is given twice
+        self._kept: list[Any] = []  # so that no `id` is given twice
 
     def lines(self, name):
         """What was done, line by line."""
@@ -99,11 +103,15 @@ class Migration:
 
     def remember(self, layer, origin):
         """Keeps what a layer was."""
-        self.kept.append(layer)
+        self._kept.append(layer)
         self.origins[id(layer)] = origin
         if type(layer).__module__.startswith("keras_norm."):
             new = type(layer).__name__
             self.exchanged[f"{origin.family} {origin.name} -> {new}"] += 1
+
+    def nested(self, described, shape=None):
+        """A layer within another; readers of models know those, too."""
+        return self.layer(described, shape)
 
     def layer(self, described, shape=None):
         """The layer of Keras 3 that a config of Keras 2 describes.
@@ -170,14 +178,14 @@ class Arguments:
     """The arguments of one layer in a file, each of which is used, dropped or reported.
 
     Args:
-        migration: The `Migration`.
+        reader: The `LayerReader`.
         name: The layer's class name.
         config: The arguments.
         shape: Shape of its input, or `None`.
     """
 
-    def __init__(self, migration, name, config, shape):
-        self.migration, self.name, self.shape = migration, name, shape
+    def __init__(self, reader, name, config, shape):
+        self.reader, self.name, self.shape = reader, name, shape
         self.config = dict(config)
 
     @property
@@ -187,7 +195,7 @@ class Arguments:
 
     def note(self, text):
         """Puts a line into the report."""
-        self.migration.notes.append(f"{self.title}: {text}")
+        self.reader.notes.append(f"{self.title}: {text}")
 
     def refused(self, reason):
         """The error for an argument that has no meaning in Keras 3."""
@@ -228,7 +236,7 @@ class Arguments:
 
     def layer(self):
         """The layer that a wrapper is around."""
-        return self.migration.layer(self.take("layer"), self.shape)
+        return self.reader.nested(self.take("layer"), self.shape)
 
     def make(self, cls, **arguments):
         """The layer of a class of Keras 3, with the arguments that are left and those given.
@@ -255,7 +263,7 @@ class Arguments:
             raise self.refused(f"arguments that {cls.__name__} refuses ({error})") from error
 
     def _leave(self, name, value):
-        neutral = _NEUTRAL.get(name, None)
+        neutral = _NEUTRAL.get(name)
         if neutral is ... or value is None or value == neutral:
             return
         raise self.refused(f"{name}={value!r}, which Keras 3 has not")
@@ -268,9 +276,9 @@ def _built_in(given):
     for name in ("layer", "cell", "backward_layer"):
         if given.config.get(name) is not None:
             shape = _inner_shape(given) if name == "layer" else None
-            nested[name] = given.migration.nested(given.take(name), shape)
+            nested[name] = given.reader.nested(given.take(name), shape)
     if "cells" in given.config:
-        nested["cells"] = [given.migration.nested(one, None) for one in given.take("cells")]
+        nested["cells"] = [given.reader.nested(one, None) for one in given.take("cells")]
     if given.name == "Activation":
         nested["activation"] = activation(given.take("activation"))
     return given.make(BUILT_IN[given.name], **nested)

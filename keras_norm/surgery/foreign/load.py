@@ -5,11 +5,12 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_norm.surgery.copying import check_model
-from keras_norm.surgery.foreign.graphs import Migration
+from keras_norm.surgery.foreign.graphs import ModelReader
 from keras_norm.surgery.foreign.reading import (
     broken,
     existing,
@@ -55,35 +56,35 @@ def load_foreign(path, model=None, verbose=True, print_fn=None):
     ...
     """
     path = existing(path)
-    migration = Migration()
+    reader = ModelReader()
     if model is None:
-        model = _whole(path, migration)
+        model = _whole(path, reader)
     else:
         check_model(model)
-        _weights(path, model, Views(migration))
-    for line in migration.lines(model.name) if verbose else ():
+        _weights(path, model, Views(reader))
+    for line in reader.lines(model.name) if verbose else ():
         (print if print_fn is None else print_fn)(line)
     return model
 
 
-def _whole(path, migration):
+def _whole(path, reader):
     """The model of a file or folder."""
     if path.is_dir():
-        return _from_folder(path, migration)
+        return _from_folder(path, reader)
     if zipfile.is_zipfile(path):
-        return _from_keras(path, migration)
+        return _from_keras(path, reader)
     with opened_h5(path) as file:
         if "model_config" not in file.attrs:
             raise broken(
                 path, "which holds weights alone; give the model: `load_foreign(path, model=model)`"
             )
         config = parsed(text(file.attrs["model_config"]), path)
-        migration.version = text(file.attrs.get("keras_version", ""))
-        _check_version(migration.version, path)
+        reader.version = text(file.attrs.get("keras_version", ""))
+        _check_version(reader.version, path)
         if "training_config" in file.attrs:
-            _note_compiled(migration)
-        model = migration.model(config)
-        views = Views(migration)
+            _note_compiled(reader)
+        model = reader.model(config)
+        views = Views(reader)
         group = member(file, "model_weights")
         if group is None:
             raise broken(path, "without a group of weights")
@@ -92,47 +93,56 @@ def _whole(path, migration):
     return model
 
 
-def _from_keras(path, migration):
+def _from_keras(path, reader):
     with opened_zip(path) as archive:
-        migration.version = str(
+        reader.version = str(
             parsed(unpacked(archive, "metadata.json"), path).get("keras_version", "")
         )
-        _check_version(migration.version, path)
+        _check_version(reader.version, path)
         config = parsed(unpacked(archive, "config.json"), path)
         weights = unpacked(archive, "model.weights.h5")
     if config.get("compile_config"):
-        _note_compiled(migration)
-    model = migration.model(config)
-    views = Views(migration)
+        _note_compiled(reader)
+    model = reader.model(config)
+    views = Views(reader)
     with opened_h5(weights) as file:
         read_tree(file, model, views, path)
     views.finish()
     return model
 
 
-def _from_folder(path, migration):
+def _from_folder(path, reader):
     # TensorFlow is needed for checkpoints alone.
-    from keras_norm.surgery.foreign.saved_model import Checkpoint, config_of
+    from keras_norm.surgery.foreign.saved_model import config_of
 
     config = config_of(path)
-    migration.version = str(config.get("keras_version", ""))
+    reader.version = str(config.get("keras_version", ""))
     if config.get("training_config"):
-        _note_compiled(migration)
-    model = migration.model(config)
-    views = Views(migration)
-    values = Checkpoint(path / "variables" / "variables").listed()
-    fill(views(model).slots(), values, "the model", path)
+        _note_compiled(reader)
+    model = reader.model(config)
+    views = Views(reader)
+    _read_variables(path / "variables" / "variables", model, views)
     views.finish()
     return model
 
 
+def _read_variables(prefix, model, views):
+    """Reads the variables of a SavedModel, or a checkpoint of weights alone."""
+    from keras_norm.surgery.foreign.saved_model import Checkpoint
+
+    checkpoint = Checkpoint(prefix)
+    if checkpoint.node("variables") is not None:
+        fill(views(model).slots(), checkpoint.listed(), "the model", prefix)
+        return
+    checkpoint.read(views(model))
+    if checkpoint.left():
+        raise broken(prefix, f"with weights that no layer of the model takes: {checkpoint.left()}")
+
+
 def _weights(path, model, views):
     """Reads a file of weights into a model."""
-    if path.is_dir():
-        from keras_norm.surgery.foreign.saved_model import Checkpoint
-
-        values = Checkpoint(path / "variables" / "variables").listed()
-        fill(views(model).slots(), values, "the model", path)
+    if not path.is_file():
+        _read_variables(path / "variables" / "variables" if path.is_dir() else path, model, views)
     elif zipfile.is_zipfile(path):
         with opened_zip(path) as archive:
             weights = unpacked(archive, "model.weights.h5")
@@ -157,8 +167,8 @@ def _check_version(version, path):
         )
 
 
-def _note_compiled(migration):
-    migration.notes.append("optimizer, loss and metrics: compile the model anew")
+def _note_compiled(reader):
+    reader.notes.append("optimizer, loss and metrics: compile the model anew")
 
 
 @contextlib.contextmanager
@@ -185,7 +195,7 @@ def addons_compat() -> Iterator[None]:
             return load_foreign(filepath, verbose=False)
         return load(filepath, custom_objects, compile, safe_mode)
 
-    homes = [
+    homes: list[Any] = [
         module
         for name, module in list(sys.modules.items())
         if name.endswith(("keras.saving", "keras.models"))

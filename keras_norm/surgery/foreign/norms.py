@@ -129,7 +129,9 @@ def batch(given):
     given.drop("renorm_clipping", "renorm_momentum")
     if ghosts is None:
         return given.make(BatchNormalization, axis=axis)
-    given.note("moving moments are of whole batches; Keras 2 let in one virtual batch after another")
+    given.note(
+        "moving moments are of whole batches; Keras 2 let in one virtual batch after another"
+    )
     given.drop("synchronized")
     return given.make(GhostBatchNormalization, axis=axis, virtual_batch_size=ghosts)
 

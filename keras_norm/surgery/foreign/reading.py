@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def unpacked(archive, name):
         return archive.read(name)
     except (KeyError, OSError, EOFError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise broken(archive.filename, f"whose {name!r} is missing or damaged") from error
-    except (zipfile.zlib.error, NotImplementedError) as error:
+    except (zlib.error, NotImplementedError) as error:
         raise broken(archive.filename, f"whose {name!r} is damaged") from error
 
 

@@ -37,9 +37,7 @@ def _metadata_class():
     fields = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="keras_norm_metadata.proto")
     node = file.message_type.add(name="KerasNormSavedObject")
-    node.field.add(
-        name="node_path", number=3, type=fields.TYPE_STRING, label=fields.LABEL_OPTIONAL
-    )
+    node.field.add(name="node_path", number=3, type=fields.TYPE_STRING, label=fields.LABEL_OPTIONAL)
     node.field.add(name="metadata", number=5, type=fields.TYPE_STRING, label=fields.LABEL_OPTIONAL)
     whole = file.message_type.add(name="KerasNormSavedMetadata")
     whole.field.add(
@@ -67,6 +65,7 @@ class Checkpoint:
 
     def __init__(self, prefix):
         self.prefix = prefix
+        self._used: set[str] = set()
         try:
             self._reader = tf.train.load_checkpoint(str(prefix))
             graph = self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
@@ -74,9 +73,9 @@ class Checkpoint:
         except (tf.errors.OpError, DecodeError, ValueError, RuntimeError) as error:
             raise broken(prefix, "a checkpoint that TensorFlow cannot read") from error
 
-    def node(self, *names):
-        """The number of the object that names lead to from the root, or `None`."""
-        number = 0
+    def node(self, *names, start=0):
+        """The number of the object that names lead to, from the root or another, or `None`."""
+        number = start
         for name in names:
             number = self.children(number).get(name)
             if number is None or not 0 <= number < len(self._nodes):
@@ -94,6 +93,7 @@ class Checkpoint:
             ValueError: If the object is none, or its data are damaged.
         """
         keys = [one.checkpoint_key for one in self._nodes[number].attributes]
+        self._used.update(keys)
         try:
             return self._reader.get_tensor(keys[0])
         except (IndexError, tf.errors.OpError, ValueError) as error:
@@ -110,3 +110,36 @@ class Checkpoint:
             raise broken(self.prefix, "a checkpoint without a list of the model's weights")
         parts = self.children(place)
         return [self.value(parts[name]) for name in sorted(parts, key=int)]
+
+    def read(self, view, number=0):
+        """Reads the weights of a layer and the layers within by their attributes' names.
+
+        Args:
+            view: The layer's `View`.
+            number: The object that it was.
+
+        Raises:
+            ValueError: If one is missing.
+        """
+        attributes = self.children(number)
+        for slot in view.own:
+            found = attributes.get(slot.name, attributes.get(f"depthwise_{slot.name}"))
+            if found is not None:
+                slot.take(self.value(found), view.origin.name)
+            elif not slot.optional:
+                raise broken(
+                    self.prefix, f"a checkpoint without {slot.name!r} of a {view.origin.name}"
+                )
+        within = [(name, part) for name, part in view.within if part.legacy_slots()]
+        for place, (name, part) in enumerate(within):
+            name = f"layer_with_weights-{place}" if view.is_model else name
+            inner = self.node(*name.split("/"), start=number)
+            if inner is not None:
+                self.read(part, inner)
+            elif not all(slot.optional for slot in part.slots()):
+                raise broken(self.prefix, f"a checkpoint without {name!r}")
+
+    def left(self):
+        """Names of the layers' weights that nobody asked for."""
+        names = self._reader.get_variable_to_shape_map()
+        return sorted(name for name in names.keys() - self._used if name.startswith("layer"))

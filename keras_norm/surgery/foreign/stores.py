@@ -1,11 +1,11 @@
 """The two forms in which HDF5 files of Keras 2 hold weights, read into views."""
 
 import collections
+import re
 
 import h5py
 
 from keras_norm.surgery.foreign.reading import array, broken, member, names_in
-from keras_norm.surgery.foreign.weights import numbered
 
 # keras-contrib's and old ports' counters, which later versions no longer write.
 _COUNTERS = ("_r_max", "_d_max", "_t")
@@ -50,11 +50,13 @@ def _weights_of(group, name, path):
 
 
 def fill(slots, values, where, path):
-    """Hands values to slots, one for each.
+    """Hands values to slots, one for each; optional slots may all be left out.
 
     Raises:
         ValueError: If their numbers differ.
     """
+    if len(slots) != len(values):
+        slots = [slot for slot in slots if not slot.optional]
     if len(slots) != len(values):
         raise broken(
             path,
@@ -79,12 +81,27 @@ def read_tree(file, model, views, path):
     """
     tree = _Tree(file, path)
     tree.read(views(model), "")
-    lost = [view for view in views(model).walk() if view.own and id(view) not in tree.found]
+    needed = (view for view in views(model).walk() if not all(s.optional for s in view.own))
+    lost = [view for view in needed if id(view) not in tree.found]
     if lost:
         raise broken(path, f"without weights of {sorted({one.origin.name for one in lost})}")
     rest = [name for name in tree.stored() if name not in tree.used]
     if rest:
         raise broken(path, f"with weights that no layer of the model takes: {rest[:5]}")
+
+
+def _numbered(view, numbers):
+    """The name that a layer has in Keras 2's .keras files: its class in snake case, and a number.
+
+    Args:
+        view: The layer's `View`.
+        numbers: How often each name was given; counted on.
+    """
+    name = re.sub(r"\W+", "", view.origin.name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+    numbers[name] += 1
+    return name if numbers[name] == 1 else f"{name}_{numbers[name] - 1}"
 
 
 class _Tree:
@@ -107,8 +124,9 @@ class _Tree:
         for name, part in view.within:
             if id(part) in self.visited:
                 continue
-            place = f"layers/{numbered(part, numbers)}" if view.is_model else name
-            self.read(part, f"{inner}/{place}".lstrip("/"))
+            attribute, _, number = name.rpartition("/")
+            place = name if number and not number.isdecimal() else _numbered(part, numbers)
+            self.read(part, "/".join(filter(None, (inner, attribute, place))))
 
     def _own(self, view, inner):
         place = f"{inner}/vars".lstrip("/")

@@ -1,7 +1,5 @@
 """Weights of Keras 2 by the places they have in its files, and where they go."""
 
-import collections
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ from keras_norm.layers.batch import BatchRenormalization, GhostBatchNormalizatio
 from keras_norm.layers.groups import FilterResponseNormalization
 from keras_norm.layers.recurrent import LayerNormLSTMCell, LayerNormSimpleRNNCell
 from keras_norm.surgery.copying import children, is_graph
+from keras_norm.surgery.foreign.contrib import ContribInstanceNormalization
 from keras_norm.surgery.foreign.layers import Origin
 from keras_norm.wrappers.spectral import SpectralNormalization
 from keras_norm.wrappers.weight import WeightNormalization
@@ -26,10 +25,12 @@ class Slot:
         name: Its name there.
         trainable: Whether it was one of its layer's trainable weights.
         variable: The variable that takes its value, or `None`.
+        optional: Whether some files leave it out.
     """
 
-    def __init__(self, name, trainable, variable=None):
+    def __init__(self, name, trainable, variable=None, optional=False):
         self.name, self.trainable, self.variable = name, trainable, variable
+        self.optional = optional
         self.value: Any = None
 
     @property
@@ -63,7 +64,7 @@ class View:
     Args:
         origin: What the layer was, an `Origin`.
         own: Its own weights, as `Slot`.
-        within: Names of attributes or positions, and the `View` of the layer there.
+        within: Where a layer is held, as `attribute` or `attribute/number`, and its `View`.
         trainable: Whether the layer was.
         is_model: Whether it is a functional or sequential model.
         finish: Called without arguments when all weights are there.
@@ -114,12 +115,12 @@ class Views:
     """Makes the views of layers.
 
     Args:
-        migration: The `Migration` that made the layers, or one that knows nothing of them.
+        reader: The `ModelReader` that made the layers, or one that knows nothing of them.
     """
 
-    def __init__(self, migration):
-        self._migration = migration
-        self.note = migration.notes.append
+    def __init__(self, reader):
+        self._reader = reader
+        self.note = reader.notes.append
         self._made: dict[int, View] = {}
 
     def __call__(self, layer) -> View:
@@ -130,7 +131,7 @@ class Views:
 
     def layers(self, model):
         """The layers of a model, in Keras 2's order."""
-        return self._migration.order.get(id(model), model.layers)
+        return self._reader.order.get(id(model), model.layers)
 
     def finish(self):
         """What remains to be done when all weights are there."""
@@ -144,12 +145,12 @@ class Views:
         if is_graph(layer):
             name = "Sequential" if isinstance(layer, keras.Sequential) else "Functional"
         guess = Origin(_OLD_NAMES.get(type(layer), name), "", {})
-        return self._migration.origins.get(id(layer), guess)
+        return self._reader.origins.get(id(layer), guess)
 
     def _make(self, layer):
         origin = self.origin(layer)
         if is_graph(layer):
-            within = [(str(n), self(one)) for n, one in enumerate(self.layers(layer))]
+            within = [(f"layers/{n}", self(one)) for n, one in enumerate(self.layers(layer))]
             return View(origin, (), within, layer.trainable, is_model=True)
         special = _SPECIAL.get(type(layer))
         if special is not None:
@@ -161,46 +162,31 @@ class Views:
         return View(origin, own_slots(layer), self.within(layer), layer.trainable)
 
     def within(self, layer):
-        """The layers that a layer holds, by attribute, or by class where it is a list of them."""
-        found, numbers = [], collections.Counter[str]()
-        for path, child in children(layer).items():
-            view = self(child)
-            name = str(path[0])
-            if len(path) > 1:
-                name = f"{name}/{numbered(view, numbers)}"
-            if child.weights:
-                found.append((name, view))
-        return found
+        """The layers that a layer holds, by attribute, or by attribute and number in a list."""
+        return [
+            ("/".join(map(str, path)), self(child))
+            for path, child in children(layer).items()
+            if child.weights
+        ]
 
 
-def numbered(view, numbers):
-    """The name that a layer has in Keras 2's .keras files: its class in snake case, and a number.
-
-    Args:
-        view: The layer's `View`.
-        numbers: How often each name was given; counted on.
-    """
-    name = re.sub(r"\W+", "", view.origin.name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-    numbers[name] += 1
-    return name if numbers[name] == 1 else f"{name}_{numbers[name] - 1}"
-
-
-def own_slots(layer, without=()):
+def own_slots(layer):
     """A layer's own weights, in Keras's order."""
     trained = {id(v) for v in layer._trainable_variables}
-    return [
-        Slot(v.name, id(v) in trained, v)
-        for v in layer._trainable_variables + layer._non_trainable_variables
-        if id(v) not in without
-    ]
+    own = layer._trainable_variables + layer._non_trainable_variables
+    return [Slot(v.name, id(v) in trained, v) for v in own]
 
 
-def _named(layer, *names):
-    """Slots of some of a layer's own weights, by their names here, where it has them."""
+def _named(layer, *names, prefix=""):
+    """Slots of some of a layer's own weights, by their names here, where it has them.
+
+    Keras 2 knows them by their names without the prefix.
+    """
     by_name = {slot.name: slot for slot in own_slots(layer)}
-    return [by_name[name] for name in names if name in by_name]
+    slots = [by_name[prefix + name] for name in names if prefix + name in by_name]
+    for slot in slots:
+        slot.name = slot.name.removeprefix(prefix)
+    return slots
 
 
 def _response(views, layer, origin):
@@ -212,8 +198,8 @@ def _response(views, layer, origin):
 def _batch(views, layer, origin):
     """Batch norms with weights besides those of Keras 3's."""
     own = _named(layer, "gamma", "beta", "moving_mean", "moving_variance")
-    if origin.config.get("renorm"):
-        own += [Slot(name, False) for name in ("moving_stddev", "renorm_mean", "renorm_stddev")]
+    others = "moving_stddev", "renorm_mean", "renorm_stddev"
+    own += [Slot(name, False, optional=True) for name in others]
     return View(origin, own, (), layer.trainable)
 
 
@@ -221,7 +207,7 @@ def _lstm_cell(views, layer, origin):
     own = _named(layer, "kernel", "recurrent_kernel", "bias")
     norms = ("kernel", "recurrent", "state")
     within = [
-        (f"{norm}_norm", View(_NORM, _named(layer, f"{norm}_gamma", f"{norm}_beta")))
+        (f"{norm}_norm", View(_NORM, _named(layer, "gamma", "beta", prefix=f"{norm}_")))
         for norm in norms
     ]
     return _with_flags(View(origin, own, within, layer.trainable), layer)
@@ -241,21 +227,33 @@ def _with_flags(view, layer):
 
 def _weight(views, layer, origin):
     """Addons keeps v, the kernel, as the wrapper's own, and takes it from the layer within."""
-    (stored,) = layer.stored_weights()
-    (g,) = _named(layer, f"{stored.prefix}g")
+    stored = _single(layer)
+    (g,) = _named(layer, "g", prefix=stored.prefix)
     done = Slot("initialized", False)
     own = [g, Slot("v", True, stored.variable), done]
     inner = _without(views(layer.layer), stored.variable)
-    within = [("layer", inner)]
-    if origin.config.get("data_init", layer.data_init):
-        copies = [Slot(slot.name, True) for slot in own_slots(layer.layer)]
-        within.append(("_naked_clone_layer", View(inner.origin, copies, (), trainable=False)))
+    # With `data_init` Addons keeps, and saves, a copy of the layer.
+    copies = [Slot(slot.name, True, optional=True) for slot in own_slots(layer.layer)]
+    copy = View(inner.origin, copies, (), trainable=False)
+    within = [("layer", inner), ("_naked_clone_layer", copy)]
 
     def finish():
         if done.value is not None and not done.value:
             _start(layer, stored, g, origin, views.note)
 
     return View(origin, own, within, layer.trainable, finish=finish)
+
+
+def _single(layer):
+    """The one weight that a wrapper of Addons has to do with."""
+    stored = layer.stored_weights()
+    if len(stored) != 1:
+        raise ValueError(
+            "`model` must have wrappers of one weight each, as TensorFlow Addons has. "
+            f"Received: {layer.name!r} around {layer.layer.name!r}, with "
+            f"{[weight.variable.name for weight in stored]}. Name one of them in `axis`."
+        )
+    return stored[0]
 
 
 def _start(layer, stored, g, origin, note):
@@ -278,7 +276,7 @@ def _without(view, variable):
 
 def _spectral(views, layer, origin):
     """Addons keeps the kernel as the wrapper's own, too, and inference uses it as it is."""
-    (stored,) = layer.stored_weights()
+    stored = _single(layer)
     u = Slot("sn_u", False)
     own = [Slot("w", True, stored.variable), u]
 
@@ -298,8 +296,12 @@ def _spectral(views, layer, origin):
 
 
 _NORM = Origin("LayerNormalization", "Keras 2", {})
-_OLD_NAMES: dict[Any, str] = {ThresholdedLinearUnit: "TLU"}
-_OLD_NAMES.update(dict.fromkeys((BatchRenormalization, GhostBatchNormalization), "BatchNormalization"))
+_OLD_NAMES: dict[Any, str] = {
+    BatchRenormalization: "BatchNormalization",
+    GhostBatchNormalization: "BatchNormalization",
+    ContribInstanceNormalization: "InstanceNormalization",
+    ThresholdedLinearUnit: "TLU",
+}
 _SPECIAL: dict[Any, Callable[..., View]] = {
     FilterResponseNormalization: _response,
     BatchRenormalization: _batch,
