@@ -6,13 +6,14 @@ PEERS ?= torch flax addons
 ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint bench bench-quick clean
+.PHONY: help demo test test-addons lint bench bench-quick clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
 	@echo 'make test   runs the tests'
+	@echo 'make test-addons  lets the real TensorFlow Addons write models, and loads them (4 minutes)'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
@@ -25,6 +26,13 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-test
 	@echo '==> Running the tests'
 	$(VENV)/bin/python -m pytest -q -n 2
+
+test-addons: $(VENV)/installed-test .venv-addons/installed
+	@echo '==> Letting TensorFlow Addons write its models'
+	rm -rf build/addons
+	.venv-addons/bin/python -W ignore tests/addons/make_files.py build/addons
+	@echo '==> Loading them without it'
+	ADDONS_FILES=build/addons $(VENV)/bin/python -m pytest -q -n 2 tests/addons/check_files.py
 
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'

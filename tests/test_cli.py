@@ -3,8 +3,10 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -43,6 +45,7 @@ def test_help_names_every_command(run):
         "list",
         "invariances",
         "accelerate",
+        "migrate",
         "export-saved-model",
         "export-litert",
         "verify",
@@ -114,6 +117,17 @@ def test_accelerate(run, folder):
     assert run("verify", "slow.keras", "fast/model.keras").exit_code == 0
 
 
+def test_migrate(run, folder):
+    old = Path(__file__).parents[1] / "saved_models" / "golden" / "addons" / "weight_fresh.keras"
+    result = run("migrate", str(old), "new.keras")
+    assert result.exit_code == 0
+    first, *_, last = result.output.splitlines()
+    assert (first, last) == ("model: 1 layer became layers of keras_norm", "Wrote new.keras")
+    data = np.load(old.with_suffix(".npz"))
+    y = np.asarray(keras.saving.load_model(folder / "new.keras")(data["x"]))
+    np.testing.assert_allclose(y, data["y"], atol=1e-5)
+
+
 def test_accelerate_that_fails_leaves_the_file(run, folder, monkeypatch):
     before = (folder / "good.keras").read_bytes()
 
@@ -145,6 +159,9 @@ def test_litert_takes_an_input_shape(run, monkeypatch, text, shape):
     [
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,x"], "commas"),
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,3"], "`input_shape`"),
+        (["migrate", "good.keras", "a.keras"], "`keras.saving.load_model` loads files of Keras 3"),
+        (["migrate", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
+        (["migrate", "missing.h5", "a.keras"], "must be a file or folder that exists"),
         (["accelerate", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
         (["export-litert", "good.keras", "a.bin"], "`path` must be a file that ends in `.tflite`"),
         (["export-saved-model", "good.keras", "."], "`path` must be free"),

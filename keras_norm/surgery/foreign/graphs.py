@@ -83,7 +83,9 @@ class ModelReader(LayerReader):
                 model = self._sequential(described)
             else:
                 model = self._functional(described["config"])
-        except (AttributeError, IndexError, KeyError, TypeError, RecursionError) as error:
+        except ValueError:
+            raise
+        except Exception as error:  # layers on shapes that a file made up raise whatever there is
             raise _gap(f"a description that is not Keras 2's ({error!r})") from error
         if described["config"].get("trainable", True) is False:
             model.trainable = False

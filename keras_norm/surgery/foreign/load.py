@@ -18,6 +18,7 @@ from keras_norm.surgery.foreign.reading import (
     opened_h5,
     opened_zip,
     parsed,
+    read_whole,
     text,
     unpacked,
 )
@@ -51,17 +52,19 @@ def load_foreign(path, model=None, verbose=True, print_fn=None):
 
     Example:
 
-    >>> model = load_foreign("saved_models/golden/addons/group.h5")  # doctest: +ELLIPSIS
-    model: 4 layers became layers of keras_norm
+    >>> model = load_foreign("saved_models/golden/addons/instance.h5")  # doctest: +ELLIPSIS
+    sequential: 3 layers became layers of keras_norm
     ...
     """
     path = existing(path)
     reader = ModelReader()
-    if model is None:
-        model = _whole(path, reader)
-    else:
+    if model is not None:
         check_model(model)
-        _weights(path, model, Views(reader))
+    with read_whole(path):
+        if model is None:
+            model = _whole(path, reader)
+        else:
+            _weights(path, model, Views(reader))
     for line in reader.lines(model.name) if verbose else ():
         (print if print_fn is None else print_fn)(line)
     return model
@@ -185,7 +188,7 @@ def addons_compat() -> Iterator[None]:
     Example:
 
     >>> with addons_compat():
-    ...     model = keras.saving.load_model("saved_models/golden/addons/group.h5")
+    ...     model = keras.saving.load_model("saved_models/golden/addons/instance.h5")
     """
     load = keras.saving.load_model
 

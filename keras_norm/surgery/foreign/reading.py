@@ -28,6 +28,15 @@ def broken(path, reason):
 
 
 @contextlib.contextmanager
+def read_whole(path) -> Iterator[None]:
+    """Says what libraries raise over a damaged file in words of ours."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, OverflowError, UnicodeError, zlib.error) as error:
+        raise broken(path, f"which is damaged ({type(error).__name__}: {error})") from error
+
+
+@contextlib.contextmanager
 def opened_h5(source) -> Iterator[h5py.File]:
     """An HDF5 file, open for reading.
 
@@ -112,15 +121,6 @@ def names_in(group, attribute):
 def text(value):
     """A string that HDF5 hands out as one or as bytes."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-def numbers_below(group):
-    """Whether a group holds data sets, at whatever depth."""
-    return any(
-        isinstance(child, h5py.Dataset) or numbers_below(child)
-        for child in (member(group, name, object) for name in group)
-        if isinstance(child, (h5py.Dataset, h5py.Group))
-    )
 
 
 @contextlib.contextmanager
