@@ -15,6 +15,7 @@ _NEUTRAL: dict[str, Any] = {
     "autocast": ...,
     "batch_input_shape": ...,
     "batch_size": ...,
+    "causal": False,
     "build_input_shape": ...,
     "dynamic": False,
     "groups": 1,
@@ -36,6 +37,8 @@ _NEUTRAL: dict[str, Any] = {
     "activity_regularizer": None,
     "weights": None,
 }
+# Packages whose classes a file means when it names no other.
+_HOMES = {"keras", "tensorflow", "tensorflow_addons"}
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
 # Classes that run code of the file, read other files, or are no layers of their own.
 _REFUSED = {
@@ -134,44 +137,40 @@ class LayerReader:
         return layer
 
     def _class_of(self, described):
+        """A layer's class name, whose it is, and the function that makes ours of it."""
         if not is_object(described) or not isinstance(described.get("config"), dict):
             raise ValueError(f"`path` must hold layers. Received: {str(described)[:200]}.")
-        package, _, name = str(
-            described.get("registered_name") or described["class_name"]
-        ).rpartition(">")
-        if package in ("", "Custom"):
-            name = str(described["class_name"]).rpartition(">")[2]
-        module = str(described.get("module") or "")
-        if name in _REFUSED or package not in ("", "Custom", "Addons", "keras_norm"):
-            raise _refused(name, package)
-        if package == "Addons":
-            return self._known(name, "Addons", norms.ADDONS)
-        if not module.startswith(("keras.", "tensorflow.")) and self._is_contributed(
-            name, module, described["config"]
-        ):
-            return self._known(name, "keras-contrib", norms.CONTRIB)
-        if name in norms.ADDONS and name not in BUILT_IN:
-            return self._known(name, "Addons", norms.ADDONS)
-        if name in norms.KERAS:
-            return self._known(name, "Keras 2", norms.KERAS)
-        if name in BUILT_IN:
-            return name, "Keras 2", _built_in
-        raise _refused(name, package)
+        bare = str(described["class_name"])
+        package, _, name = str(described.get("registered_name") or bare).rpartition(">")
+        home = str(described.get("module") or "").partition(".")[0]
+        if package == "Custom":
+            package, name = "", bare.rpartition(">")[2]
+        for family, table in self._tables(package, home, name, described["config"]):
+            if name in table:
+                return name, family, table[name]
+        raise _refused(name, package or ("" if home in _HOMES else home))
 
-    def _is_contributed(self, name, module, config):
+    def _tables(self, package, home, name, config):
+        """Whose layers a name may mean, and their tables."""
+        if package == "Addons":
+            return [("Addons", norms.ADDONS)]
+        if package or name in _REFUSED:
+            return []
+        if home not in _HOMES and self._is_contributed(name, home, config):
+            return [("keras-contrib", norms.CONTRIB)]
+        if home and home not in _HOMES:  # somebody's own class, whatever it is called
+            return []
+        keras_2 = {**dict.fromkeys(BUILT_IN, _built_in), **norms.KERAS}
+        return [("Keras 2", keras_2), ("Addons", norms.ADDONS)]
+
+    def _is_contributed(self, name, home, config):
         """Whether a bare name is keras-contrib's: Keras 2.11 has a GroupNormalization too."""
         if name == "InstanceNormalization":
             return "groups" not in config  # which Addons's always writes
         if name != "GroupNormalization":
             return name in norms.CONTRIB
         parts = [int(part) for part in self.version.split(".")[:2] if part.isdecimal()]
-        return bool(module) or (len(parts) == 2 and parts < [2, 11])
-
-    @staticmethod
-    def _known(name, family, table):
-        if name not in table:
-            raise _refused(name, family)
-        return name, family, table[name]
+        return bool(home) or (len(parts) == 2 and parts < [2, 11])
 
 
 class Arguments:
@@ -299,7 +298,7 @@ def _refused(name, package):
             "environment that wrote the file."
         )
     known = [f"Addons>{n}" for n in norms.ADDONS] + [f"{n} (keras-contrib)" for n in norms.CONTRIB]
-    title = f"{package}>{name}" if package in ("Addons",) else name
+    title = f"{package}>{name}" if package else name
     return ValueError(
         "`path` must hold layers of known classes. Received: a layer of class "
         f"{title!r}. Known are the layers of Keras 3 and {', '.join(known)}; a layer of your own "

@@ -180,7 +180,8 @@ def addons_compat() -> Iterator[None]:
 
     It is for code of others that loads models itself. `keras.models.load_model` and those of
     `tf.keras` are the same function; one that was imported by its name before is not reached.
-    Files of Keras 3 are loaded as ever. Threads share it.
+    Files of Keras 3 are loaded as ever. Of a file of Keras 2 `custom_objects` are not used, and the
+    model is not compiled. Threads share the scope.
 
     Yields:
         Nothing.
