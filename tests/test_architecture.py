@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "layers": ["ops", "arguments", "streams", "statistics", *BASES],
     "wrappers": ["ops", "arguments", "wrappers.base"],
     "catalog": ["layers", "wrappers", "catalog"],
-    "surgery": ["ops", "layers", "wrappers", "catalog", "surgery"],
+    "surgery": ["ops", "arguments", "layers", "wrappers", "catalog", "surgery"],
     "report": ["ops", "layers", "wrappers", "catalog"],
     "export": ["backend", "ops", "layers", "wrappers", "catalog", "export"],
     "cli": ["catalog", "surgery", "export", "report", "__version__"],

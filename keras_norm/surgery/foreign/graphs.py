@@ -83,9 +83,9 @@ class ModelReader(LayerReader):
                 model = self._sequential(described)
             else:
                 model = self._functional(described["config"])
-        except ValueError:
-            raise
         except Exception as error:  # layers on shapes that a file made up raise whatever there is
+            if isinstance(error, ValueError) and str(error).startswith("`"):
+                raise
             raise _gap(f"a description that is not Keras 2's ({error!r})") from error
         if described["config"].get("trainable", True) is False:
             model.trainable = False
