@@ -78,29 +78,27 @@ class ModelReader(LayerReader):
                 f"{name!r}. Give the model made by its own class: "
                 "`load_foreign(weights, model=model)`."
             )
+        config = described["config"]
+        if isinstance(config, list):  # of a sequential model before Keras 2.2.3
+            config = {"layers": config}
         try:
-            if described["class_name"] == "Sequential":
-                model = self._sequential(described)
-            else:
-                model = self._functional(described["config"])
+            sequential = described["class_name"] == "Sequential"
+            model = self._sequential(config) if sequential else self._functional(config)
         except Exception as error:  # layers on shapes that a file made up raise whatever there is
             if isinstance(error, ValueError) and str(error).startswith("`"):
                 raise
             raise _gap(f"a description that is not Keras 2's ({error!r})") from error
-        if described["config"].get("trainable", True) is False:
+        if config.get("trainable", True) is False:
             model.trainable = False
         self.remember(model, Origin(described["class_name"], "Keras 2", {}))
         return model
 
-    def _sequential(self, described):
-        config = described["config"]
-        parts = config["layers"] if isinstance(config, dict) else config
-        name = config.get("name") if isinstance(config, dict) else None
-        model = keras.Sequential(name=name)
-        order: list = []
-        shape = _input_shape(parts[0]) or (config.get("build_input_shape") or None)
+    def _sequential(self, config):
+        parts, order = config["layers"], []
+        model = keras.Sequential(name=config.get("name"))
+        shape = _input_shape(parts[0]) or config.get("build_input_shape")
         if shape is None:
-            raise _gap(f"the sequential model {name!r}, which was never built")
+            raise _gap(f"the sequential model {model.name!r}, which was never built")
         dtype = parts[0]["config"].get("dtype") if _is_input(parts[0]) else None
         model.add(keras.layers.InputLayer(batch_shape=shape, dtype=dtype))
         for part in parts[1:] if _is_input(parts[0]) else parts:
@@ -214,7 +212,7 @@ class _Graph:
                 self.made[name] = self.reader.nested(one, _one_shape(inputs, shapes))
             layer = self.made[name]
             if isinstance(layer, COUNTED) and is_masked(inputs):
-                result = call_unmasked(layer, inputs)
+                result = call_unmasked(layer, inputs, len(self.outputs[name]))
             else:
                 result = layer(inputs, **keywords)
         self.outputs[name].append(keras.tree.flatten(result))

@@ -43,10 +43,20 @@ def is_masked(tensor):
     return getattr(tensor, "_keras_mask", None) is not None
 
 
-def call_unmasked(layer, tensor):
-    """What Addons's layer returned for a tensor with a mask: all counted, the mask passed on."""
+def call_unmasked(layer, tensor, calls):
+    """What Addons's layer returned for a tensor with a mask: all counted, the mask passed on.
+
+    Args:
+        layer: A norm.
+        tensor: A tensor of a graph.
+        calls: How often the layer was called before, for the names of what is put around it.
+
+    Returns:
+        A tensor with the mask of the other.
+    """
+    name = f"{layer.name}_{calls}" if calls else layer.name
     one = ops.take(tensor, 0, axis=layer.axis)
     counted = ops.ones_like(one, dtype="bool")
-    one._keras_history.operation.name = f"{layer.name}_one_channel"
-    counted._keras_history.operation.name = f"{layer.name}_all_counted"
-    return MaskOf(name=f"{layer.name}_mask")([layer(tensor, mask=counted), tensor])
+    one._keras_history.operation.name = f"{name}_one_channel"
+    counted._keras_history.operation.name = f"{name}_all_counted"
+    return MaskOf(name=f"{name}_mask")([layer(tensor, mask=counted), tensor])

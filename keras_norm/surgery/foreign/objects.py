@@ -1,5 +1,6 @@
 """Small things in configs of layers: initializers, regularizers, constraints, activations."""
 
+import contextlib
 import inspect
 
 import keras
@@ -24,7 +25,7 @@ _KINDS = {
     "regularizer": (regularizers, regularizers.Regularizer),
     "constraint": (constraints, constraints.Constraint),
 }
-_SHORT = {
+_SHORT = {  # names in strings; those in dictionaries are of classes
     "zeros": "Zeros",
     "zero": "Zeros",
     "ones": "Ones",
@@ -133,11 +134,16 @@ def _made(kind, argument, value, note):
     name, config = (value["class_name"], value.get("config")) if is_object(value) else (value, {})
     name = _SHORT.get(name, name)
     cls = vars(module).get(name) if isinstance(name, str) else None
-    if not (inspect.isclass(cls) and issubclass(cls, base)) or not isinstance(config, dict):
-        # Weights are in the file, so an initializer is told only to whoever trains anew.
-        note(f"{argument} {name!r} is unknown and left out")
-        return "zeros" if kind == "initializer" else None
-    known = inspect.signature(cls).parameters
-    for lost in sorted(config.keys() - known.keys() - {"dtype", "partitioner"}):
-        note(f"{argument} {name}: argument {lost}={config[lost]!r} is left out")
-    return cls(**{key: part for key, part in config.items() if key in known})
+    known = inspect.signature(cls).parameters if _is_a(cls, base) else {}
+    if known and isinstance(config, dict):
+        for lost in sorted(config.keys() - known.keys() - {"dtype", "partitioner"}):
+            note(f"{argument} {name}: argument {lost}={config[lost]!r} is left out")
+        with contextlib.suppress(TypeError, ValueError):
+            return cls(**{key: part for key, part in config.items() if key in known})
+    # Weights are in the file, so an initializer is told only to whoever trains anew.
+    note(f"{argument} {name!r} is unknown and left out")
+    return "zeros" if kind == "initializer" else None
+
+
+def _is_a(cls, base):
+    return inspect.isclass(cls) and issubclass(cls, base)
