@@ -94,7 +94,7 @@ class ModelReader(LayerReader):
         return model
 
     def _sequential(self, config):
-        parts, order = config["layers"], []
+        parts, order = config["layers"], list[Any]()
         model = keras.Sequential(name=config.get("name"))
         shape = _input_shape(parts[0]) or config.get("build_input_shape")
         if shape is None:

@@ -134,8 +134,8 @@ def _made(kind, argument, value, note):
     name, config = (value["class_name"], value.get("config")) if is_object(value) else (value, {})
     name = _SHORT.get(name, name)
     cls = vars(module).get(name) if isinstance(name, str) else None
-    known = inspect.signature(cls).parameters if _is_a(cls, base) else {}
-    if known and isinstance(config, dict):
+    if inspect.isclass(cls) and issubclass(cls, base) and isinstance(config, dict):
+        known = inspect.signature(cls).parameters
         for lost in sorted(config.keys() - known.keys() - {"dtype", "partitioner"}):
             note(f"{argument} {name}: argument {lost}={config[lost]!r} is left out")
         with contextlib.suppress(TypeError, ValueError):
@@ -143,7 +143,3 @@ def _made(kind, argument, value, note):
     # Weights are in the file, so an initializer is told only to whoever trains anew.
     note(f"{argument} {name!r} is unknown and left out")
     return "zeros" if kind == "initializer" else None
-
-
-def _is_a(cls, base):
-    return inspect.isclass(cls) and issubclass(cls, base)
