@@ -188,7 +188,7 @@ def rows_of_the_table():
                 yield name, cells[4], cells[5]
 
 
-@pytest.mark.parametrize(("name", "argument", "default"), rows_of_the_table())
+@pytest.mark.parametrize(("name", "argument", "default"), list(rows_of_the_table()))
 def test_the_table_of_arguments_tells_our_defaults(name, argument, default):
     value = inspect.signature(getattr(keras_norm, name)).parameters[argument].default
     assert repr(value) == default

@@ -28,6 +28,7 @@ _NEUTRAL: dict[str, Any] = {
     "sparse": False,
     "stateful": False,
     "time_major": False,
+    "unroll": False,
     "kernel_initializer": ...,
     "kernel_regularizer": None,
     "kernel_constraint": None,
@@ -243,11 +244,16 @@ class Arguments:
         Raises:
             ValueError: If an argument is left that the class has not, and that means something.
         """
-        names = inspect.signature(cls).parameters
+        parameters = inspect.signature(cls).parameters
+        # Some of Keras's layers name those of every layer's arguments that they take.
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        names = parameters.keys() - {"kwargs"}
         for name in list(self.config):
             if name not in names and name not in _BASE:
                 self._leave(name, self.take(name))
         base = {name: self.config[name] for name in _BASE if self.config.get(name) is not None}
+        if not open_ended:
+            base = {name: value for name, value in base.items() if name in names}
         if "dtype" in base:
             base["dtype"] = policy(base["dtype"])
         for name, value in self.config.items():

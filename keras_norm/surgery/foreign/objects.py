@@ -72,7 +72,16 @@ _ACTIVATIONS = {
     "swish": activations.silu,
     "tanh": activations.tanh,
 }
-_POLICIES = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
+_POLICIES = (
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "mixed_float16",
+    "mixed_bfloat16",
+    "int32",
+    "int64",
+)
 
 
 def is_object(value):
