@@ -96,9 +96,7 @@ def lstm():
     """The LSTM cell, forwards and backwards, over masked steps."""
     inputs = keras.Input((7,), dtype="int32")
     x = layers.Embedding(11, 5, mask_zero=True)(inputs)
-    cell = tfa.rnn.LayerNormLSTMCell(
-        4, recurrent_activation="hard_sigmoid", norm_epsilon=1e-2, dropout=0.1
-    )
+    cell = tfa.rnn.LayerNormLSTMCell(4, recurrent_activation="hard_sigmoid", norm_epsilon=1e-2)
     x = layers.Bidirectional(layers.RNN(cell, return_sequences=True))(x)
     return keras.Model(inputs, layers.RNN(tfa.rnn.LayerNormLSTMCell(3, use_bias=False))(x))
 

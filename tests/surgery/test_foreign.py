@@ -156,6 +156,23 @@ def test_contributed_batch_renorm_and_its_counters(tmp_path, rng):
     assert model.layers[0].rmax == 2.0 and "follow the paper's ramps" in text
 
 
+def test_arguments_of_a_cell(tmp_path):
+    cell = layer(
+        "LayerNormLSTMCell", "cell", "tensorflow_addons.rnn", units=2, dropout=0.1, norm_epsilon=0.5
+    )
+    sizes = (4, 8), (2, 8), (8,), (8,), (8,), (8,), (8,), (2,), (2,)
+    weights = {f"weight_{n}": np.full(size, n) for n, size in enumerate(sizes)}
+    described = layer("RNN", cell={**cell, "registered_name": "Addons>LayerNormLSTMCell"})
+    path = write_h5(
+        tmp_path / "old.h5", sequential(described, shape=(None, 3, 4)), {"layer": weights}
+    )
+    model, _ = load(path)
+    cell = model.layers[0].cell
+    assert type(cell) is keras_norm.LayerNormLSTMCell
+    assert (cell.dropout, cell.epsilon, cell.layout) == (0.1, 0.5, "addons")
+    assert float(cell.state_beta[0]) == 8.0 and float(cell.kernel_gamma[0]) == 3.0
+
+
 def test_hard_sigmoid_is_that_of_keras_2(tmp_path):
     x = np.linspace(-4, 4, 4, dtype="float32")[None]
     described = layer("Activation", activation="hard_sigmoid")
