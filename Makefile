@@ -6,7 +6,7 @@ PEERS ?= torch flax addons
 ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test test-runtimes test-gpu-delegate lint bench bench-quick clean
+.PHONY: help demo test test-runtimes test-gpu-delegate test-addons lint bench bench-quick clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
@@ -15,6 +15,7 @@ help:
 	@echo 'make test   runs the tests'
 	@echo 'make test-runtimes  runs the exported files in OpenVINO, onnxruntime and TensorFlow in C'
 	@echo 'make test-gpu-delegate  runs LiteRT files on a GPU accelerator, by a driver for CPUs'
+	@echo 'make test-addons  lets the real TensorFlow Addons write models, and loads them (some minutes)'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
@@ -36,6 +37,13 @@ test-runtimes: $(VENV)/installed-test $(VENV)/installed-runtimes
 test-gpu-delegate: $(VENV)/installed-test build/vulkan/fetched
 	@echo '==> Running LiteRT files on the GPU accelerator'
 	$(VENV)/bin/python -m pytest -q tests/gpu
+
+test-addons: $(VENV)/installed-test .venv-addons/installed
+	@echo '==> Letting TensorFlow Addons write its models'
+	rm -rf build/addons
+	.venv-addons/bin/python -W ignore tests/addons/make_files.py build/addons
+	@echo '==> Loading them without it'
+	ADDONS_FILES=build/addons $(VENV)/bin/python -m pytest -q -n 2 tests/addons/check_files.py
 
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'

@@ -48,6 +48,7 @@ from keras_norm.report import Invariances, invariances
 from keras_norm.surgery.accelerate import accelerate
 from keras_norm.surgery.bake import bake
 from keras_norm.surgery.fold import fold
+from keras_norm.surgery.foreign.load import addons_compat, load_foreign
 from keras_norm.surgery.freeze import freeze
 from keras_norm.surgery.recalibrate import recalibrate
 from keras_norm.surgery.replace import replace
@@ -98,6 +99,7 @@ __all__ = [
     "WeightStandardization",
     "WhiteningNormalization",
     "accelerate",
+    "addons_compat",
     "audit",
     "bake",
     "catalog",
@@ -106,6 +108,7 @@ __all__ = [
     "fold",
     "freeze",
     "invariances",
+    "load_foreign",
     "portable_only",
     "recalibrate",
     "replace",

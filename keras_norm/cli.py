@@ -232,6 +232,21 @@ def recalibrate(
 
 
 @app.command()
+def migrate(
+    old: Annotated[
+        Path,
+        typer.Argument(metavar="OLD", help="A .h5 or .keras file or SavedModel folder of Keras 2."),
+    ],
+    out: Out,
+) -> None:
+    """Turn a model of Keras 2 and TensorFlow Addons or keras-contrib into one of Keras 3."""
+    from keras_norm.surgery.foreign.load import load_foreign
+
+    _check_name(out)
+    _save(load_foreign(old, print_fn=typer.echo), out)
+
+
+@app.command()
 def audit(
     file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="A LiteRT file.")],
     require: Annotated[
@@ -283,6 +298,27 @@ def verify(
     typer.echo(result)
     if not result.passed:
         raise typer.Exit(1)
+
+
+def _check_suffix(out: Path) -> None:
+    if out.suffix != ".keras":
+        raise ValueError(
+            "`OUT.keras` must be a file that ends in `.keras`. "
+            f"Received: {str(out)!r}. Choose such a name."
+        )
+
+
+def _save(model: Any, out: Path) -> None:
+    from keras_norm.export.placing import placed
+
+    with placed(out) as path:
+        whole = path.with_name("new.keras")  # Keras insists on the suffix
+        try:
+            model.save(whole)
+            whole.rename(path)
+        finally:
+            whole.unlink(missing_ok=True)
+    typer.echo(f"Wrote {out}")
 
 
 def _load(path: Path, compiled: bool = False) -> Any:

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "layers": ["ops", "arguments", "streams", "statistics", *BASES],
     "wrappers": ["ops", "arguments", "wrappers.base"],
     "catalog": ["layers", "wrappers", "catalog"],
-    "surgery": ["ops", "layers", "wrappers", "catalog", "statistics", "surgery"],
+    "surgery": ["ops", "arguments", "layers", "wrappers", "catalog", "statistics", "surgery"],
     "report": ["ops", "layers", "wrappers", "catalog"],
     "export": ["backend", "ops", "layers", "wrappers", "catalog", "export"],
     "cli": ["catalog", "surgery", "export", "report", "__version__"],
@@ -38,6 +38,7 @@ MAY_IMPORT_TENSORFLOW = (
     "backend.columns",
     "backend.rows",
     "export",
+    "surgery.foreign.saved_model",  # its checkpoints, which TensorFlow alone reads
 )
 
 

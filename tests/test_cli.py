@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -48,6 +49,7 @@ def test_help_names_every_command(run):
         "replace",
         "fold",
         "recalibrate",
+        "migrate",
         "export-saved-model",
         "export-litert",
         "audit",
@@ -207,6 +209,17 @@ def test_recalibrate_with_one_array(run, folder):
         np.testing.assert_allclose(new.layers[0].moving_mean, x.mean(0), rtol=1e-6)
 
 
+def test_migrate(run, folder):
+    old = Path(__file__).parents[1] / "saved_models" / "golden" / "addons" / "weight_fresh.keras"
+    result = run("migrate", str(old), "new.keras")
+    assert result.exit_code == 0
+    first, *_, last = result.output.splitlines()
+    assert (first, last) == ("model: 1 layer became layers of keras_norm", "Wrote new.keras")
+    data = np.load(old.with_suffix(".npz"))
+    y = np.asarray(keras.saving.load_model(folder / "new.keras")(data["x"]))
+    np.testing.assert_allclose(y, data["y"], atol=1e-5)
+
+
 def test_accelerate_that_fails_leaves_the_file(run, folder, monkeypatch):
     before = (folder / "good.keras").read_bytes()
 
@@ -256,6 +269,9 @@ def test_litert_takes_a_mode_a_target_and_data(run, folder, monkeypatch):
     [
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,x"], "commas"),
         (["export-litert", "good.keras", "a.tflite", "--input-shape", "1,3"], "`input_shape`"),
+        (["migrate", "good.keras", "a.keras"], "`keras.saving.load_model` loads files of Keras 3"),
+        (["migrate", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
+        (["migrate", "missing.h5", "a.keras"], "must be a file or folder that exists"),
         (["accelerate", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
         (["fold", "good.keras", "a.h5"], "`OUT.keras` must be a file that ends in `.keras`"),
         (["replace", "good.keras", "a.keras", "Batch=Dense"], "must be two names of layer classes"),

@@ -1,0 +1,219 @@
+"""Models of Keras 2, Addons and keras-contrib load without either, exactly or with a word on why.
+
+The files of `saved_models/golden/addons` were written by the real TensorFlow Addons;
+`make test-addons` checks many more.
+"""
+
+import inspect
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_norm
+from keras_norm.surgery.foreign import norms
+from tests.surgery.foreign_files import layer, sequential, write_h5
+
+GOLDEN = Path(__file__).parents[2] / "saved_models" / "golden" / "addons"
+FILES = "instance.h5", "masked.keras", "spectral", "weight_fresh.keras"
+
+
+def recorded(name):
+    data = np.load(GOLDEN / f"{Path(name).stem}.npz")
+    return data["x"], data["y"]
+
+
+def load(path, **how):
+    """The model, and what was printed."""
+    lines = []
+    model = keras_norm.load_foreign(path, print_fn=lines.append, **how)
+    return model, "\n".join(lines)
+
+
+def check(model, name):
+    x, y = recorded(name)
+    assert np.abs(np.asarray(model(x)) - y).max() <= 1e-5 * max(np.abs(y).max(), 1.0)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_the_real_addons(name, tmp_path):
+    model, _ = load(GOLDEN / name)
+    check(model, name)
+    model.save(tmp_path / "new.keras")
+    again = keras.saving.load_model(tmp_path / "new.keras")
+    check(again, name)
+    x, y = recorded(name)
+    again.compile(keras.optimizers.Adam(1e-2), "mse")
+    losses = again.fit(x, y + 0.5, epochs=8, verbose=0).history["loss"]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+
+
+def test_the_report():
+    _, text = load(GOLDEN / "spectral")
+    assert text.startswith("model: 4 layers became layers of keras_norm\n")
+    assert "  Addons SpectralNormalization -> SpectralNormalization: 4\n" in text
+    assert "not carried: optimizer, loss and metrics" in text
+    assert "spectral_normalization_1 (SpectralNormalization): from now on training divides" in text
+
+
+def test_it_is_silent_if_told(capsys):
+    keras_norm.load_foreign(GOLDEN / "instance.h5", verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_scope_serves_plain_load_model(tmp_path):
+    before = keras.saving.load_model
+    with keras_norm.addons_compat():
+        check(keras.saving.load_model(GOLDEN / "instance.h5"), "instance.h5")
+        check(keras.models.load_model(str(GOLDEN / "masked.keras")), "masked.keras")
+        new = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        new.save(tmp_path / "new.keras")
+        assert keras.models.load_model(tmp_path / "new.keras").count_params() == 3
+    assert keras.saving.load_model is before and keras.models.load_model is before
+    with pytest.raises(RuntimeError, match="why"), keras_norm.addons_compat():
+        raise RuntimeError("why")
+    assert keras.saving.load_model is before
+
+
+def test_nothing_is_registered_under_the_names_of_others():
+    names = keras.saving.get_custom_objects()
+    assert not [name for name in names if name.startswith(("Addons>", "Instance", "Group"))]
+
+
+def test_weights_alone():
+    model, _ = load(GOLDEN / "masked.keras")
+    other = keras.models.clone_model(model)
+    keras_norm.load_foreign(GOLDEN / "masked.keras", model=other, verbose=False)
+    check(other, "masked.keras")
+    mine = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(6, 3, activation="relu"),
+            keras_norm.InstanceNormalization(name="a"),
+            keras.layers.Conv2D(4, 3, padding="same"),
+            keras_norm.InstanceNormalization(epsilon=1e-5, name="b"),
+            keras_norm.InstanceNormalization(center=False, scale=False),
+            keras.layers.GlobalMaxPooling2D(),
+        ]
+    )
+    keras_norm.load_foreign(GOLDEN / "instance.h5", model=mine, verbose=False)
+    check(mine, "instance.h5")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def contributed(tmp_path, described, weights, shape):
+    path = tmp_path / "old.h5"
+    return load(write_h5(path, sequential(described, shape=shape), weights, version="2.2.4"))
+
+
+@pytest.mark.parametrize("axis", [None, -1, 1])
+def test_contributed_instance_norm_adds_epsilon_to_the_deviation(axis, tmp_path, rng):
+    described = layer("InstanceNormalization", axis=axis, epsilon=0.1, center=True, scale=True)
+    size = 1 if axis is None else 3
+    gamma, beta = rng.normal(size=(2, size))
+    model, text = contributed(
+        tmp_path, described, {"layer": {"gamma": gamma, "beta": beta}}, (None, 3, 4, 3)
+    )
+    x = rng.normal(2.0, 0.5, (2, 3, 4, 3))
+    over = (1, 2, 3) if axis is None else (2, 3) if axis == 1 else (1, 2)
+    shape = (1, 3, 1, 1) if axis == 1 else (1, 1, 1, size)
+    expected = (x - x.mean(over, keepdims=True)) / (x.std(over, keepdims=True) + 0.1)
+    expected = expected * gamma.reshape(shape) + beta.reshape(shape)
+    np.testing.assert_allclose(np.asarray(model(x)), expected, atol=1e-5)
+    assert "keras-contrib InstanceNormalization" in text
+
+
+def test_contributed_group_norm_with_channels_first(tmp_path, rng):
+    described = layer("GroupNormalization", groups=2, axis=1, epsilon=1e-3)
+    gamma, beta = rng.normal(size=(2, 4))
+    model, _ = contributed(
+        tmp_path, described, {"layer": {"gamma": gamma, "beta": beta}}, (None, 4, 3)
+    )
+    x = rng.normal(2.0, 3.0, (2, 4, 3))
+    parts = x.reshape(2, 2, 6)
+    parts = parts - parts.mean(-1, keepdims=True)
+    parts = parts / np.sqrt((parts**2).mean(-1, keepdims=True) + 1e-3)
+    expected = parts.reshape(x.shape) * gamma[:, None] + beta[:, None]
+    np.testing.assert_allclose(np.asarray(model(x)), expected, atol=1e-5)
+
+
+def test_contributed_batch_renorm_and_its_counters(tmp_path, rng):
+    described = layer("BatchRenormalization", momentum=0.9, r_max_value=2.0, t_delta=1.0)
+    gamma, beta, mean = rng.normal(size=(3, 4))
+    variance = rng.uniform(0.5, 2.0, 4)
+    weights = {"layer_gamma": gamma, "layer_beta": beta, "layer_running_mean": mean}
+    counters = {"layer_r_max": [1.0], "layer_d_max": [0.0], "layer_t": [0.0]}
+    stored = {"layer": {**weights, "layer_running_std": variance, **counters}}
+    model, text = contributed(tmp_path, described, stored, (None, 4))
+    x = rng.normal(size=(5, 4))
+    expected = gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
+    np.testing.assert_allclose(np.asarray(model(x)), expected, atol=1e-5)
+    assert model.layers[0].rmax == 2.0 and "follow the paper's ramps" in text
+
+
+def test_arguments_of_a_cell(tmp_path):
+    cell = layer(
+        "LayerNormLSTMCell", "cell", "tensorflow_addons.rnn", units=2, dropout=0.1, norm_epsilon=0.5
+    )
+    sizes = (4, 8), (2, 8), (8,), (8,), (8,), (8,), (8,), (2,), (2,)
+    weights = {f"weight_{n}": np.full(size, n) for n, size in enumerate(sizes)}
+    described = layer("RNN", cell={**cell, "registered_name": "Addons>LayerNormLSTMCell"})
+    path = write_h5(
+        tmp_path / "old.h5", sequential(described, shape=(None, 3, 4)), {"layer": weights}
+    )
+    model, _ = load(path)
+    cell = model.layers[0].cell
+    assert type(cell) is keras_norm.LayerNormLSTMCell
+    assert (cell.dropout, cell.epsilon, cell.layout) == (0.1, 0.5, "addons")
+    assert float(cell.state_beta[0]) == 8.0 and float(cell.kernel_gamma[0]) == 3.0
+
+
+def test_hard_sigmoid_is_that_of_keras_2(tmp_path):
+    x = np.linspace(-4, 4, 4, dtype="float32")[None]
+    described = layer("Activation", activation="hard_sigmoid")
+    model, _ = load(write_h5(tmp_path / "old.h5", sequential(described)))
+    np.testing.assert_allclose(np.asarray(model(x)), np.clip(0.2 * x + 0.5, 0, 1), atol=1e-6)
+    model.save(tmp_path / "new.keras")
+    again = keras.saving.load_model(tmp_path / "new.keras")
+    np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(model(x)))
+
+
+def test_what_only_training_would_tell_is_reported(tmp_path):
+    mine = {"class_name": "Mine", "config": {}}
+    described = layer("Dense", units=1, kernel_initializer=mine, kernel_regularizer=mine)
+    weights = {"layer": {"kernel": np.ones((4, 1)), "bias": [2.0]}}
+    model, text = load(write_h5(tmp_path / "old.h5", sequential(described), weights))
+    assert np.asarray(model(np.ones((1, 4)))) == 6.0
+    assert "layer (Dense): kernel_initializer 'Mine' is unknown and left out" in text
+    assert "layer (Dense): kernel_regularizer 'Mine' is unknown and left out" in text
+
+
+def rows_of_the_table():
+    """Class, argument and default on our side of the table in `docs/migration.md`."""
+    page = (GOLDEN.parents[2] / "docs" / "migration.md").read_text()
+    name = None
+    for line in page.splitlines():
+        cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        if len(cells) == 7 and cells[3] not in ("ours", "---"):
+            name = cells[3] or name
+            if cells[4]:
+                yield name, cells[4], cells[5]
+
+
+@pytest.mark.parametrize(("name", "argument", "default"), list(rows_of_the_table()))
+def test_the_table_of_arguments_tells_our_defaults(name, argument, default):
+    value = inspect.signature(getattr(keras_norm, name)).parameters[argument].default
+    assert repr(value) == default
+
+
+def test_the_table_has_every_class():
+    page = (GOLDEN.parents[2] / "docs" / "migration.md").read_text()
+    for name in norms.ADDONS:
+        assert f"| `Addons>{name}` |" in page
+    for name in norms.CONTRIB:
+        assert f"| `{name}` |" in page
