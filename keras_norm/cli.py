@@ -300,27 +300,6 @@ def verify(
         raise typer.Exit(1)
 
 
-def _check_suffix(out: Path) -> None:
-    if out.suffix != ".keras":
-        raise ValueError(
-            "`OUT.keras` must be a file that ends in `.keras`. "
-            f"Received: {str(out)!r}. Choose such a name."
-        )
-
-
-def _save(model: Any, out: Path) -> None:
-    from keras_norm.export.placing import placed
-
-    with placed(out) as path:
-        whole = path.with_name("new.keras")  # Keras insists on the suffix
-        try:
-            model.save(whole)
-            whole.rename(path)
-        finally:
-            whole.unlink(missing_ok=True)
-    typer.echo(f"Wrote {out}")
-
-
 def _load(path: Path, compiled: bool = False) -> Any:
     import keras
 
