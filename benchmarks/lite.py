@@ -176,7 +176,7 @@ def accuracies():
 def errors():
     """Rows of the table of errors in float32."""
     for make in track(FLOATS, "Errors", console=console):
-        yield (make().name, *(f"{float_error(make, mean):.1e}" for mean in MEANS))
+        yield (type(make()).__name__, *(f"{float_error(make, mean):.1e}" for mean in MEANS))
 
 
 SECTIONS = (
