@@ -39,6 +39,11 @@ from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 from keras_norm.layers.whitening import DecorrelatedBatchNormalization, IterativeNormalization
 from keras_norm.report import Invariances, invariances
 from keras_norm.surgery.fold import bake
+from keras_norm.surgery.ports.load import (
+    LoadedWeights,
+    load_flax_weights,
+    load_torch_weights,
+)
 from keras_norm.surgery.replace import accelerate
 from keras_norm.wrappers.spectral import SpectralNormalization
 from keras_norm.wrappers.standardization import WeightStandardization
@@ -71,6 +76,7 @@ __all__ = [
     "LayerNormLSTMCell",
     "LayerNormSimpleRNNCell",
     "LayerNormalization",
+    "LoadedWeights",
     "LocalResponseNormalization",
     "MeanOnlyBatchNormalization",
     "MinMaxNormalization",
@@ -91,6 +97,8 @@ __all__ = [
     "export_litert",
     "export_saved_model",
     "invariances",
+    "load_flax_weights",
+    "load_torch_weights",
     "portable_only",
     "verify",
 ]
