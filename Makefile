@@ -6,13 +6,14 @@ PEERS ?= torch flax addons
 ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint bench bench-quick clean
+.PHONY: help demo test test-torch lint bench bench-quick clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
 	@echo 'make test   runs the tests'
+	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers (3 minutes)'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
@@ -25,6 +26,11 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-test
 	@echo '==> Running the tests'
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadgroup
+
+test-torch: $(VENV)/installed-test .venv-torch/installed .venv-flax/installed
+	@echo '==> Testing weights of the real PyTorch and Flax in our layers'
+	TORCH_PYTHON=.venv-torch/bin/python FLAX_PYTHON=.venv-flax/bin/python \
+		$(VENV)/bin/python -m pytest -q tests/torch
 
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'

@@ -11,6 +11,7 @@ from keras_norm.surgery.ports.slots import DEPTHWISE, TRANSPOSED, along
 
 _LEAVES = {
     "gamma": ("scale",),
+    "scale": ("scale",),
     "beta": ("bias",),
     "kernel": ("kernel",),
     "embeddings": ("embedding",),

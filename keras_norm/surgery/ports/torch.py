@@ -11,6 +11,7 @@ from keras_norm.surgery.ports.slots import DEPTHWISE, TRANSPOSED, along
 _NEW, _INSIDE = "parametrizations.weight.", ".parametrizations."
 _LEAVES = {
     "gamma": ("weight",),
+    "scale": ("weight",),
     "beta": ("bias",),
     "kernel": ("weight",),
     "embeddings": ("weight",),
