@@ -162,6 +162,23 @@ def test_layers_and_modules_that_cannot_be_matched():
     flax(small(), params, mapping={"dense": "first"}, strict=False)
 
 
+class Twice(keras.Model):
+    """Two layers of one name."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(2, name="same"), layers.Dense(2, name="same")
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+def test_names_that_do_not_tell_layers_apart():
+    model = Twice()
+    model(np.ones((1, 2)))
+    refused(model, {}, match="`model` must have a name of its own.*'same' for several")
+
+
 def test_what_is_no_checkpoint():
     with pytest.raises(TypeError, match="`state_dict` must be a dictionary"):
         keras_norm.load_torch_weights(small(), "net.pt")

@@ -47,13 +47,11 @@ class Format(NamedTuple):
 
 
 def as_array(value, argument, key):
-    """An array, PyTorch tensor, JAX array or variable of Flax, as a NumPy array."""
+    """An array of NumPy or JAX, or a tensor of PyTorch, as a NumPy array."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         # NumPy has no bfloat16.
         value = value.float() if "bfloat16" in str(value.dtype) else value
-    elif hasattr(value, "get_value"):
-        value = value.get_value()
     array = np.asarray(value)
     if array.dtype.name == "bfloat16":
         array = array.astype("float32")

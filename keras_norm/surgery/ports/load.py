@@ -184,7 +184,9 @@ def _converted(slot, entry, module, fmt):
 
 def _report(plan, left, modules, fmt):
     loaded = {slot.label: key for slot, _, key in plan}
-    used, unused, ignored = set(loaded.values()), [], []
+    used = set(loaded.values())
+    unused: list[str] = []
+    ignored: list[str] = []
     for module in modules.values():
         for leaf, entry in module.items():
             if entry.key not in used:

@@ -1,5 +1,6 @@
 """What a model has to fill: its weights, layer by layer, and what each of them is."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import keras
@@ -70,6 +71,12 @@ def targets(model) -> list[Target]:
     """The layers of a model that have weights, each once, in the model's order."""
     found: list[Target] = []
     _collect(model, "", found, set())
+    twice = [path for path, count in Counter(one.path for one in found).items() if count > 1]
+    if twice:
+        raise ValueError(
+            "`model` must have a name of its own for each layer with weights. "
+            f"Received: {twice[0]!r} for several. Give the layers other names."
+        )
     return found
 
 
