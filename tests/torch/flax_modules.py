@@ -158,20 +158,20 @@ def record_linen(name, module, shape, switch):
 def record_nnx(name, module, shape):
     """Likewise. Wrappers overwrite kernels when they are called: each call starts from `state`."""
     x = RANDOM.normal(0.5, 1.5, shape).astype("float32")
-    graph, state = nnx.split(module)
-    state = nnx.to_pure_dict(state)
-    state = nested([(path, stirred(path, value)) for path, value in flat(state)])
+    pairs = [
+        (path, stirred(path, value)) for path, value in flat(nnx.to_pure_dict(nnx.state(module)))
+    ]
 
-    def fresh():
-        holder = nnx.state(module)
-        nnx.replace_by_pure_dict(holder, state)
-        return nnx.merge(graph, holder)
+    def output():
+        # Copies: variables are changed in place, also in the arrays that they were given.
+        nnx.update(module, nested([(path, jax.numpy.array(value)) for path, value in pairs]))
+        return np.array(module(x))
 
-    found = {"x": x, **named("state", flat(state))}
-    inference, training = fresh(), fresh()
-    inference.eval()
-    training.train()
-    found["eval"], found["train"] = inference(x), training(x)
+    found = {"x": x, **named("state", pairs)}
+    module.eval()
+    found["eval"] = output()
+    module.train()
+    found["train"] = output()
     return found
 
 
