@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 help:
 	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
 	@echo 'make test   runs the tests'
-	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers (3 minutes)'
+	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers (1 minute)'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
