@@ -68,7 +68,7 @@ def plain():
     yield "ConvTranspose2d", nn.ConvTranspose2d(2, 3, (2, 3)), (2, 2, 2, 3)
     yield "ConvTranspose3d", nn.ConvTranspose3d(2, 3, (2, 1, 2)), (1, 2, 2, 2, 2)
     yield "depthwise Conv1d", nn.Conv1d(2, 4, 2, groups=2), (2, 2, 4)
-    yield "depthwise Conv2d", nn.Conv2d(2, 4, (2, 3), groups=2), (2, 2, 3, 4)
+    yield "depthwise Conv2d", nn.Conv2d(3, 6, (2, 3), groups=3), (2, 3, 3, 4)
     yield "Embedding", nn.Embedding(5, 3), (2, 4)
 
 
