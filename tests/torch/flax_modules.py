@@ -46,11 +46,8 @@ def linen_plain():
     yield "Dense", linen.Dense(3), (3, 4)
     yield "Conv", linen.Conv(3, (2, 3), padding="VALID"), (2, 3, 4, 2)
     yield "ConvTranspose", linen.ConvTranspose(3, (2, 3), padding="VALID"), (2, 2, 3, 2)
-    yield (
-        "depthwise Conv",
-        linen.Conv(4, (2, 3), padding="VALID", feature_group_count=2),
-        (*(2, 3, 4, 2),),
-    )
+    depthwise = linen.Conv(6, (2, 3), padding="VALID", feature_group_count=3)
+    yield "depthwise Conv", depthwise, (2, 3, 4, 3)
 
 
 class Around(linen.Module):
