@@ -6,7 +6,8 @@ PEERS ?= torch flax addons
 ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test test-runtimes test-gpu-delegate test-addons lint bench bench-quick clean
+.PHONY: help demo test test-runtimes test-gpu-delegate test-addons test-torch lint bench bench-quick \
+	bench-lite clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
@@ -16,9 +17,11 @@ help:
 	@echo 'make test-runtimes  runs the exported files in OpenVINO, onnxruntime and TensorFlow in C'
 	@echo 'make test-gpu-delegate  runs LiteRT files on a GPU accelerator, by a driver for CPUs'
 	@echo 'make test-addons  lets the real TensorFlow Addons write models, and loads them (some minutes)'
+	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers (1 minute)'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
+	@echo 'make bench-lite  prints latency and accuracy of exported files (1 minute)'
 	@echo 'make clean  deletes .venv and everything that the others write'
 
 demo: $(VENV)/installed-demo
@@ -45,6 +48,11 @@ test-addons: $(VENV)/installed-test .venv-addons/installed
 	@echo '==> Loading them without it'
 	ADDONS_FILES=build/addons $(VENV)/bin/python -m pytest -q -n 2 tests/addons/check_files.py
 
+test-torch: $(VENV)/installed-test .venv-torch/installed .venv-flax/installed
+	@echo '==> Testing weights of the real PyTorch and Flax in our layers'
+	TORCH_PYTHON=.venv-torch/bin/python FLAX_PYTHON=.venv-flax/bin/python \
+		$(VENV)/bin/python -m pytest -q tests/torch
+
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'
 	$(VENV)/bin/ruff check
@@ -53,6 +61,9 @@ lint: $(VENV)/installed-lint
 
 bench-quick: $(VENV)/installed-bench
 	$(VENV)/bin/python -m benchmarks --quick
+
+bench-lite: $(VENV)/installed-bench
+	$(VENV)/bin/python -m benchmarks.lite
 
 bench: $(VENV)/installed-bench $(PEERS:%=.venv-%/installed)
 	@echo '==> Measuring; what is measured before an interruption is kept'

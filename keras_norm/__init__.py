@@ -50,6 +50,11 @@ from keras_norm.surgery.bake import bake
 from keras_norm.surgery.fold import fold
 from keras_norm.surgery.foreign.load import addons_compat, load_foreign
 from keras_norm.surgery.freeze import freeze
+from keras_norm.surgery.ports.load import (
+    LoadedWeights,
+    load_flax_weights,
+    load_torch_weights,
+)
 from keras_norm.surgery.recalibrate import recalibrate
 from keras_norm.surgery.replace import replace
 from keras_norm.wrappers.spectral import SpectralNormalization
@@ -84,6 +89,7 @@ __all__ = [
     "LayerNormLSTMCell",
     "LayerNormSimpleRNNCell",
     "LayerNormalization",
+    "LoadedWeights",
     "LocalResponseNormalization",
     "MeanOnlyBatchNormalization",
     "MinMaxNormalization",
@@ -108,7 +114,9 @@ __all__ = [
     "fold",
     "freeze",
     "invariances",
+    "load_flax_weights",
     "load_foreign",
+    "load_torch_weights",
     "portable_only",
     "recalibrate",
     "replace",
