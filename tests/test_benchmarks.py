@@ -1,6 +1,7 @@
 """The benchmarks run and write what they promise; nothing here depends on how long a call takes."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import matplotlib.image
 import pytest
 import tensorflow as tf
 
-from benchmarks import cases, memory, report, runner
+from benchmarks import cases, lite, memory, report, runner
 from benchmarks.arithmetic import floor, geometric_mean, normalized_ratio, over_floor, ratio
 from benchmarks.peers.method import alternate, is_due, repeats
 
@@ -145,3 +146,10 @@ def test_a_run_writes_records_tables_and_a_figure(tmp_path):
         assert report.NONE not in line
     height, width, _ = matplotlib.image.imread(tmp_path / "ratios.png").shape
     assert min(height, width) > 300
+
+
+def test_exported_files_are_timed_and_judged():
+    times = lite.latency(lite.Pair("tiny", *lite.GROUP, (2,), (4, 4, 8), None, 1))
+    assert set(times) == {"ours", "keras"} and min(times.values()) > 0
+    assert lite.sqnr([1.0, 1.1], [1.0, 1.0]) == pytest.approx(10 * math.log10(2 / 0.01))
+    assert 0 < lite.float_error(lite.FLOATS[0], 1000) < 1e-5
