@@ -49,7 +49,7 @@ from keras_norm.surgery.accelerate import accelerate
 from keras_norm.surgery.bake import bake
 from keras_norm.surgery.fold import fold
 from keras_norm.surgery.foreign.load import addons_compat, load_foreign
-from keras_norm.surgery.freeze import freeze
+from keras_norm.surgery.freeze import freeze, unfreeze
 from keras_norm.surgery.ports.load import (
     LoadedWeights,
     load_flax_weights,
@@ -120,5 +120,6 @@ __all__ = [
     "portable_only",
     "recalibrate",
     "replace",
+    "unfreeze",
     "verify",
 ]

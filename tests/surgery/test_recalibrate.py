@@ -230,3 +230,9 @@ def test_frozen_norms_stay_as_they_are():
     for layer in new.layers:
         for weight in layer.weights:
             assert np.array_equal(weight, before[id(weight)]) != layer.trainable
+    again = keras_norm.unfreeze(new)
+    assert all(layer.trainable for layer in again.layers)
+    assert not any(layer.trainable for layer in new.layers[1::2])
+    np.testing.assert_array_equal(again(x), new(x))
+    again.fit(x, x[:, :3], verbose=0)
+    assert not np.array_equal(again.layers[1].moving_mean, new.layers[1].moving_mean)
