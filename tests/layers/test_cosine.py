@@ -23,7 +23,7 @@ from tests.conformance.support import (
     randomize,
     weights_of,
 )
-from tests.conformance.test_export import UNWANTED, details
+from tests.conformance.test_export import UNWANTED
 from tests.oracles import ORACLES
 
 IMAGE = (2, 5, 6, 6)
@@ -363,10 +363,8 @@ def test_litert_of_every_way_to_move(arguments, tmp_path):
     inputs = keras.Input((6, 8, 8) if "data_format" in arguments else (8, 8, 6))
     model = randomize(keras.Model(inputs, CosineConv2D(12, 3, **arguments)(inputs)))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
-    operations, shapes = details(path)
-    assert not [name for name in operations if name.startswith(("Flex", "CUSTOM"))]
-    assert not UNWANTED & set(operations)
-    assert max(map(len, shapes)) <= 4
+    found = keras_norm.audit(path, require=["builtin", "rank"])
+    assert found.passed and not UNWANTED & set(found.histogram)
     assert keras_norm.verify(model, path).passed
 
 
@@ -375,7 +373,7 @@ def test_the_norm_of_the_weights_is_a_constant_of_an_exported_model(tmp_path):
     inputs = keras.Input((8, 8, 6))
     model = randomize(keras.Model(inputs, CosineConv2D(12, 3)(inputs)))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
-    operations = [name for name in details(path)[0] if name != "DELEGATE"]
+    operations = [row.operation.name for row in keras_norm.audit(path).rows]
     assert sorted(operations) == ["ADD", "CONV_2D", "CONV_2D", "MUL", "MUL", "RSQRT", "SUM"]
 
 
@@ -384,7 +382,7 @@ def test_litert_with_unknown_image_size(tmp_path):
     layer = CosineConv2D(4, 3, padding="same", centered=True)
     model = randomize(keras.Model(inputs, layer(inputs)))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
-    assert not UNWANTED & set(details(path)[0])
+    assert not UNWANTED & set(keras_norm.audit(path).histogram)
     interpreter = Interpreter(str(path))
     for size in (5, 9):
         x = data((1, size, size, 6))
