@@ -12,9 +12,6 @@ import tensorflow as tf
 from keras_norm.catalog import catalog
 from tests.conformance.support import data, inputs_of, named, randomize, sample, several
 
-# One worker makes the files, and runs all that read them.
-pytestmark = pytest.mark.xdist_group("files")
-
 LOADER = """
 import json, sys
 import numpy as np
