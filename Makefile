@@ -6,8 +6,8 @@ PEERS ?= torch flax addons
 ADDONS_PYTHON ?= $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test test-runtimes test-gpu-delegate test-addons test-torch lint bench bench-quick \
-	bench-lite clean
+.PHONY: help demo test test-runtimes test-gpu-delegate test-addons test-torch \
+	test-applications lint bench bench-quick bench-lite clean
 # Two installations at a time would overwrite each other's files.
 .NOTPARALLEL:
 
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-gpu-delegate  runs LiteRT files on a GPU accelerator, by a driver for CPUs'
 	@echo 'make test-addons  lets the real TensorFlow Addons write models, and loads them (some minutes)'
 	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers (1 minute)'
+	@echo 'make test-applications  tries the verbs on five networks of keras.applications (3 minutes)'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
@@ -52,6 +53,10 @@ test-torch: $(VENV)/installed-test .venv-torch/installed .venv-flax/installed
 	@echo '==> Testing weights of the real PyTorch and Flax in our layers'
 	TORCH_PYTHON=.venv-torch/bin/python FLAX_PYTHON=.venv-flax/bin/python \
 		$(VENV)/bin/python -m pytest -q tests/torch
+
+test-applications: $(VENV)/installed-test
+	@echo '==> Trying the verbs on whole networks'
+	$(VENV)/bin/python -m pytest -q tests/surgery/check_applications.py
 
 lint: $(VENV)/installed-lint
 	@echo '==> Checking style and types'
