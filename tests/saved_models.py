@@ -15,8 +15,9 @@ def operations(path, endpoint="serving_default"):
     """Types of all operations that the signature's outputs need, and of those in functions."""
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
     (meta,) = saved.meta_graphs
-    nodes = {node.name: node for node in meta.graph_def.node}
-    bodies = {body.signature.name: body for body in meta.graph_def.library.function}
+    graph = {field.name: value for field, value in meta.graph_def.ListFields()}
+    nodes = {node.name: node for node in graph["node"]}
+    bodies = {body.signature.name: body for body in graph["library"].function}
     waiting = [output.name for output in meta.signature_def[endpoint].outputs.values()]
     waiting, seen, functions = list(map(node_name, waiting)), set(), []
     types = set()

@@ -76,7 +76,7 @@ def small_disk(tmp_path):
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a file system is not permitted here")
+        pytest.skip("only administrators may mount; files of limited size stand in elsewhere")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
