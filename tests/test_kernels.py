@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.memory import kept_by
 from keras_norm import backend, portable_only
 from keras_norm.backend import columns
 from keras_norm.backend import tensorflow as fast
@@ -14,6 +15,7 @@ from tests.conformance.test_numerics import HARD
 ROWS = [
     catalog[name] for name in ("batch", "renorm", "group", "instance", "layer", "rms", "switchable")
 ]
+HALF_UNIT = {"float16": 2**-11, "bfloat16": 2**-8}  # of the largest number: how far rounding goes
 SHAPES = [(2, 8, 9, 6), (3, 7, 6), (2, 3, 5, 4, 6), (1, 1, 37, 6), (5, 2, 1, 12)]
 
 
@@ -89,6 +91,54 @@ def test_shapes(row, shape, mode, answers):
         assert_close(actual[name], gradient, 1e-5, np.abs(dy).max())
     for name, value in weights_of(wide).items():
         assert_close(weights_of(layer)[name], value, 2e-6, 1.0)
+    assert answers == [True]
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("eager", "bfloat16"), ("graph", "float16"), ("xla", "bfloat16")]
+)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_inputs_of_half_the_size(row, mode, dtype, answers):
+    """y and dx are the exact ones, rounded; weights' gradients and moments never were halves."""
+    shape = SHAPES[0]
+    layer = built(row, shape, dtype=f"mixed_{dtype}")
+    x, dy = (tf.cast(data(shape, seed), dtype) for seed in (0, 3))
+    exactly = [tf.cast(tensor, tf.float64).numpy() for tensor in (x, dy)]
+    y, dx, dweights, wide = exact(row, shape, *exactly, weights_of(layer))
+    actual_y, actual_dx, actual = backward(layer, mode, True)(x, dy)
+    assert actual_y.dtype == actual_dx.dtype == dtype
+    assert_close(actual_y, y, HALF_UNIT[dtype])
+    assert_close(actual_dx, dx, HALF_UNIT[dtype])
+    for name, gradient in dweights.items():
+        assert_close(actual[name], gradient, 1e-5, np.abs(exactly[1]).max())
+    for name, value in weights_of(wide).items():
+        assert_close(weights_of(layer)[name], value, 2e-6, 1.0)
+    assert answers == [True]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_step_keeps_the_input_alone(row, dtype):
+    shape = (4, 16, 16, 96)
+    layer = built(row, shape, dtype=dtype)
+    kept = kept_by(lambda x: layer(x, training=True), shape, layer.compute_dtype)
+    input_itself = np.prod(shape) * tf.as_dtype(layer.compute_dtype).size
+    assert input_itself <= kept < 1.1 * input_itself
+
+
+def test_a_gradient_at_what_was_cast_before(answers):
+    """Only casts of the layers themselves are undone: others may be asked for gradients."""
+    layer, x = built(catalog["group"], SHAPES[0]), tf.cast(data(SHAPES[0]), tf.float16)
+
+    @tf.function(autograph=False)
+    def step(x):
+        with tf.GradientTape() as tape:
+            x = tf.cast(x, tf.float32)
+            tape.watch(x)
+            y = tf.reduce_sum(tf.sin(layer(x, training=True)))
+        return tape.gradient(y, x)
+
+    assert step(x).dtype == tf.float32
     assert answers == [True]
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_norm.backend.columns import like, sums
+from keras_norm.backend.columns import like, sums, wide
 
 
 def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any = None) -> Any:
     """(x - shift) · factor + offset, with the gradients of a factor and offset that depend on x.
 
     Args:
-        x: A table [P, S, C] of float32, S and C known.
+        x: A table [P, S, C], as in `columns`.
         tables: Function of shift, residual, variance and the arguments that returns factor and
             offset, [P or 1, 1, C].
         statistics: Shift, residual and variance of each sample and channel.
@@ -25,7 +25,7 @@ def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any
         shape: The shape of an eager call, which has programs of its own, as in `columns`.
 
     Returns:
-        A table of x's shape.
+        A table of x's shape, of float32.
     """
     forward, two_sums, combined = _programs(shape)
     shift, residual, variance = (tf.stop_gradient(one) for one in statistics)
@@ -72,15 +72,15 @@ def _programs(shape: Any) -> list:
 
 
 def _forward(x: Any, shift: Any, factor: Any, offset: Any) -> Any:
-    return (x - shift) * factor + offset
+    return (wide(x) - shift) * factor + offset
 
 
 def _two_sums(dy: Any, x: Any, shift: Any) -> list:
-    return sums(lambda d, one: (d, d * (one - shift)), dy, x)
+    return sums(lambda d, one: (d, d * (one - shift)), dy, wide(x))
 
 
 def _combined(dy: Any, x: Any, shift: Any, factor: Any, slant: Any, level: Any) -> Any:
-    return dy * factor + ((x - shift) * slant + level)
+    return tf.cast(dy * factor + ((wide(x) - shift) * slant + level), x.dtype)
 
 
 def _slope_by_definition(dy: Any, x: Any, tables: Any, arguments: Any) -> list:
@@ -88,6 +88,7 @@ def _slope_by_definition(dy: Any, x: Any, tables: Any, arguments: Any) -> list:
     inputs = [x, *arguments]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
+        x = wide(x)
         shift = tf.stop_gradient(tf.reduce_mean(x, 1, keepdims=True))
         residual = tf.reduce_mean(x - shift, 1, keepdims=True)
         centred = x - shift - residual

@@ -10,7 +10,8 @@ Each kernel is compiled by XLA, alone or with what surrounds it. What makes them
   the first sixteenth of the rows. (s - mean)² is at most 16 times the variance, so that
   Σ(x - s)²/n - (Σ(x - s)/n)² loses four bits at the very most, for any mean of the data (Chan,
   Golub, LeVeque 1983).
-- The gradient is written by hand and keeps x and small tables.
+- The gradient is written by hand and keeps x and small tables, x in the dtype that it came in: what
+  comes as float16 or bfloat16 is read so, and is float32 within the programs alone.
 """
 
 import functools
@@ -54,7 +55,8 @@ def kernels(groups: int | None, epsilon: float, shape: Any = None) -> Kernels:
             function that they let be compiled for one shape after the other.
 
     Returns:
-        Functions of tensors [P, S, C] of float32, S and C known.
+        Functions of tensors [P, S, C], S and C known, of float32, float16 or bfloat16; y is of
+        float32.
     """
     over = functools.partial(_over, groups=groups)
     return assembled(
@@ -68,7 +70,7 @@ def kernels(groups: int | None, epsilon: float, shape: Any = None) -> Kernels:
 def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> Kernels:
     """Kernels of compiled functions, with gradients of first and of any higher order.
 
-    Args:
+    Args, all of them functions of x in float32:
         statistics: Function of x that returns tables.
         forward: Function of x, gamma, beta and the tables that returns y.
         backward: Function of dy, x, gamma and the tables that returns the gradients of x, gamma and
@@ -77,13 +79,24 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
             second gradients are taken.
     """
 
+    def found(x):
+        return statistics(wide(x))
+
+    def quotient(x, gamma, beta, *tables):
+        return forward(wide(x), gamma, beta, *tables)
+
     def joint(x, gamma, beta):
+        x = wide(x)
         tables = statistics(x)
         return forward(x, gamma, beta, *tables), *tables
 
-    found, quotient, joined, backward = (
+    def slopes_of(dy, x, gamma, *tables):
+        dx, *rest = backward(dy, wide(x), gamma, *tables)
+        return tf.cast(dx, x.dtype), *rest
+
+    found, quotient, joined, slopes_of = (
         tf.function(one, jit_compile=True, autograph=False)
-        for one in (statistics, forward, joint, backward)
+        for one in (found, quotient, joint, slopes_of)
     )
 
     @tf.custom_gradient
@@ -95,7 +108,7 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
             first = tape.gradient(slopes, [dy, x, gamma], upstream)
             return *first, *(None for _ in tables)
 
-        return backward(dy, x, gamma, *tables), curvature
+        return slopes_of(dy, x, gamma, *tables), curvature
 
     @tf.custom_gradient
     def normalize(x, gamma, beta, *tables):
@@ -110,6 +123,11 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
         return (y, *tables), lambda dy, *_: slope(dy, x, gamma, *tables)
 
     return Kernels(found, normalize, both)
+
+
+def wide(x: Any) -> Any:
+    """x in float32; x itself where it is float32."""
+    return tf.cast(x, tf.float32)
 
 
 def _over(table: Any, groups: int | None) -> Any:
@@ -187,6 +205,6 @@ def _slope_by_definition(dy: Any, x: Any, gamma: Any, definition: Any) -> tuple:
     """The gradients of x, gamma and beta, such that they can be differentiated in turn."""
     with tf.GradientTape() as tape:
         tape.watch([x, gamma])
-        y = definition(x, gamma)
+        y = definition(wide(x), gamma)
     dx, dgamma = tape.gradient(y, [x, gamma], dy)
     return dx, dgamma, like(tf.reduce_sum(dy, 1, keepdims=True), gamma)

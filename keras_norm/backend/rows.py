@@ -24,8 +24,8 @@ def kernels(centred: bool, epsilon: float, shape: Any = None) -> Kernels:
         shape: The only shape that they are for, as in `columns`.
 
     Returns:
-        Functions of tensors [P, S, C] of float32, S and C known. Without centring the mean's tables
-        are zeros, and the variance is the mean square.
+        Functions of tensors [P, S, C], as in `columns`. Without centring the mean's tables are
+        zeros, and the variance is the mean square.
     """
     return assembled(
         functools.partial(_statistics, centred=centred),

@@ -13,7 +13,18 @@ WORTHWHILE = 2**14
 EAGER_SHAPES = 64
 """Number of shapes that eager calls compile for: with ever new ones they would do nothing else."""
 
+NARROW = (tf.float16, tf.bfloat16)
+
 _eager_shapes: set[tuple] = set()
+
+
+def widened(x, dtype):
+    """x in float32, and beside it x as it came, which kernels read and keep at half the size."""
+    if x.dtype not in NARROW or dtype != "float32":
+        return NotImplemented
+    result = tf.cast(x, tf.float32)
+    result._keras_norm_narrow = x
+    return result
 
 
 def reciprocal_sqrt(x):
@@ -91,7 +102,7 @@ def moments_and_quotient(
     """
     if synchronized or not _may_compile(x, mask, training):
         return NotImplemented
-    over, last = sorted(axes), len(x.shape) - 1
+    x, over, last = _as_it_came(x), sorted(axes), len(x.shape) - 1
     joint = over == list(range(last))
     if over == [last]:
         find, small = functools.partial(rows.kernels, True), tf.shape(x[..., :1])
@@ -119,6 +130,7 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     """Root and quotient by compiled kernels, as `moments_and_quotient` and where it has them."""
     if not _may_compile(x, mask, training) or not isinstance(epsilon, float):
         return NotImplemented
+    x = _as_it_came(x)
     table = _as_table(x, rank_two=True) if tuple(axes) == (len(x.shape) - 1,) else None
     if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
         return NotImplemented
@@ -134,6 +146,7 @@ def mixture_and_quotient(
     last = len(x.shape) - 1
     if not _may_compile(x, mask, training) or list(axes) != list(range(1, last)):
         return NotImplemented
+    x = _as_it_came(x)
     table = _as_table(x, rank_two=False)
     if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
         return NotImplemented
@@ -162,6 +175,11 @@ def _may_compile(x, mask, training):
         and x.dtype == tf.float32
         and not tf.config.list_physical_devices("GPU")
     )
+
+
+def _as_it_came(x):
+    """What `widened` made x of, or x."""
+    return getattr(x, "_keras_norm_narrow", x)
 
 
 def _as_table(x, rank_two):

@@ -5,7 +5,7 @@ from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
 from keras_norm.arguments import KeepsArguments, check_number
-from keras_norm.ops import Moments, affine, axes, count, standardize
+from keras_norm.ops import Moments, affine, axes, count, standardize, widened
 
 AFFINE = frozenset(
     f"{weight}_{what}"
@@ -24,7 +24,7 @@ class BaseWideArithmetic(KeepsArguments):
 
     def cast_up(self, inputs):
         """The input in the dtype of the statistics, float32 or wider."""
-        return ops.cast(inputs, self._statistics_dtype(inputs))
+        return widened(inputs, self._statistics_dtype(inputs))
 
     def compute_output_spec(self, inputs, **kwargs):
         """Shape and compute dtype of the output; refuses here what the call would refuse."""

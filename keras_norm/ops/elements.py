@@ -8,6 +8,12 @@ from keras_norm.backend import overridable
 
 
 @overridable
+def widened(x: Any, dtype: str) -> Any:
+    """x in a dtype that holds all its values."""
+    return ops.cast(x, dtype)
+
+
+@overridable
 def larger(first: Any, second: Any) -> Any:
     """The larger of two; where they are equal, the gradient is that of `first`.
 
