@@ -105,7 +105,7 @@ def moments_and_quotient(
     x, over, last = _as_it_came(x), sorted(axes), len(x.shape) - 1
     joint = over == list(range(last))
     if over == [last]:
-        find, small = functools.partial(rows.kernels, True), tf.shape(x[..., :1])
+        find, small = functools.partial(rows.kernels, True), (*_sizes(x)[:-1], 1)
     elif joint or (over == list(range(1, last)) and group_axis in (None, last)):
         sharing = None if joint else x.shape[-1] if group_axis is None else groups
         find = functools.partial(columns.kernels, sharing)
@@ -118,12 +118,12 @@ def moments_and_quotient(
     found = find(float(epsilon), _eager_shape(x))
     if correct is None:
         y, *statistics = found.both(table, *_affine(gamma, beta, x.shape[-1]))
-        return _as_before(y, x), *_constants(statistics, small)
+        return tf.reshape(y, _sizes(x)), *_reshaped(statistics, small)
     statistics = found.statistics(tf.stop_gradient(table))
-    constants = _constants(statistics, small)
+    constants = _reshaped(statistics, small)
     gamma, beta = correct(*constants, gamma, beta)
     y = found.normalize(table, *_affine(gamma, beta, x.shape[-1]), *statistics)
-    return _as_before(y, x), *constants
+    return tf.reshape(y, _sizes(x)), *constants
 
 
 def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None):
@@ -136,7 +136,7 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
         return NotImplemented
     found = rows.kernels(False, epsilon, _eager_shape(x))
     y, *_ = found.both(table, *_affine(gamma, beta, x.shape[-1]))
-    return _as_before(y, x)
+    return tf.reshape(y, _sizes(x))
 
 
 def mixture_and_quotient(
@@ -164,7 +164,7 @@ def mixture_and_quotient(
 
     arguments = [*_affine(gamma, beta, channels), *weights]
     y = blends.quotient(table, tables, statistics, arguments, _eager_shape(x))
-    return _as_before(y, x), *_constants(statistics, small)
+    return tf.reshape(y, _sizes(x)), *_reshaped(statistics, small)
 
 
 def _may_compile(x, mask, training):
@@ -227,11 +227,11 @@ def _affine(gamma, beta, channels):
     return [tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta)]
 
 
-def _as_before(table, x):
-    """A table in x's shape."""
-    return tf.ensure_shape(tf.reshape(table, tf.shape(x)), x.shape)
+def _sizes(x):
+    """x's sizes as `reshape` takes them; only that of the batch may be unknown."""
+    return [-1 if size is None else size for size in x.shape]
 
 
-def _constants(statistics, shape):
-    """Statistics in another shape, without gradients."""
-    return [tf.stop_gradient(tf.reshape(one, shape)) for one in statistics]
+def _reshaped(statistics, shape):
+    """Statistics in another shape; the kernels give them no gradients."""
+    return [tf.reshape(one, shape) for one in statistics]

@@ -7,6 +7,7 @@ sums of 10⁵ numbers keep three more digits.
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -197,10 +198,13 @@ def averager(
 
 def _size(x: Any, axes: Sequence[int]) -> Any:
     """Number of elements that a reduction over `axes` joins, as a float (it may exceed int32)."""
-    shape, size = ops.shape(x), ops.ones((), dtype=x.dtype)
-    for axis in axes:
-        size = size * ops.cast(shape[axis], x.dtype)
-    return size
+    shape = ops.shape(x)
+    sizes = [shape[axis] for axis in axes]
+    known = math.prod(size for size in sizes if isinstance(size, int))
+    number = ops.convert_to_tensor(float(known), dtype=x.dtype)
+    for size in sizes:
+        number = number if isinstance(size, int) else number * ops.cast(size, x.dtype)
+    return number
 
 
 def count(x: Any, axes: Sequence[int], mask: Any = None, synchronized: bool = False) -> Any:
