@@ -20,7 +20,7 @@ help:
 	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers (1 minute)'
 	@echo 'make test-applications  tries the verbs on five networks of keras.applications (3 minutes)'
 	@echo 'make lint   checks style and types'
-	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (hours)'
+	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (half an hour)'
 	@echo 'make bench-quick  prints the speed beside Keras (3 minutes)'
 	@echo 'make bench-lite  prints latency and accuracy of exported files (1 minute)'
 	@echo 'make clean  deletes .venv and everything that the others write'
