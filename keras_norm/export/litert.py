@@ -17,14 +17,14 @@ from keras_norm.export.placing import placed
 from keras_norm.export.precision import in_float32
 from keras_norm.export.saved_model import ENDPOINT, write_saved_model
 from keras_norm.export.scopes import described, layers_in
-from keras_norm.ops import half, without_residuals
+from keras_norm.ops import half, rows, without_residuals
 
 Shape = tuple[int | None, ...]
 
-WITHOUT_GRADIENT: Mapping[str, Callable] = {"root": keras.ops.sqrt}
-"""What answers for ops while a model is traced: files are not differentiated."""
+IN_FLOAT: Mapping[str, Callable] = {"root": keras.ops.sqrt, **rows.FORMS}
+"""What answers for ops while a model is traced: no gradients, and no pass that can be spared."""
 
-IN_HALF: Mapping[str, Callable] = {**WITHOUT_GRADIENT, **half.FORMS}
+IN_HALF: Mapping[str, Callable] = {**IN_FLOAT, **half.FORMS}
 """The same for GPUs."""
 
 
@@ -174,7 +174,7 @@ def _converted(
     import tensorflow as tf
 
     integers = quantize in quantization.CALIBRATED
-    forms = IN_HALF if target == "gpu" and not integers else WITHOUT_GRADIENT
+    forms = IN_HALF if target == "gpu" and not integers else IN_FLOAT
     with tempfile.TemporaryDirectory() as folder:
         with without_residuals() if integers else contextlib.nullcontext():
             write_saved_model(model, Path(folder), shapes, forms)
