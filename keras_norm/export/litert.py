@@ -54,6 +54,10 @@ def export_litert(
     | `"int8"` | int8 | int8, but for norms (see `target`) |
     | `"int16x8"` | int8 | int16, which few processors are fast at |
 
+    A layer norm over up to 4,096 features takes the mean out as one float32 number, in fewer passes
+    than the live layer: where the mean is 1000 deviations, it errs by up to 2e-4 of its largest
+    output.
+
     Before int8 and int16x8, a convolution or dense layer in front of a group or instance norm is
     divided by what spread the data have in each group, and so is the norm's ε: the same function,
     with no group lost to rounding beside a louder one.
