@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keras_norm.export import delegates, operations
-from keras_norm.export.operations import Operation
+from keras_norm.export.operations import CONVERSIONS, Operation
 
 REQUIREMENTS = MappingProxyType(
     {
@@ -22,7 +22,7 @@ REQUIREMENTS = MappingProxyType(
         "static": "have no free size",
         "xnnpack": "are run by XNNPACK",
         "gpu": "keep to the rules of LiteRT's GPU delegates",
-        "int8": "compute in int8",
+        "int8": "compute in int8, or convert to or from it",
     }
 )
 """What the operations of a file can be required to do."""
@@ -143,7 +143,7 @@ class Audit:
             "static": lambda row: row.operation.static,
             "xnnpack": lambda row: row.delegate == "XNNPACK",
             "gpu": lambda row: not row.gpu_refusal,
-            "int8": lambda row: row.operation.int8,
+            "int8": lambda row: row.operation.int8 or row.operation.name in CONVERSIONS,
         }
         return {key: tuple(r for r in self.rows if not holds(r)) for key, holds in held.items()}
 
@@ -242,8 +242,8 @@ def audit(path: str | os.PathLike[str], *, require: Collection[str] = USUAL) -> 
         path: A `.tflite` file, of this package or of another exporter.
         require: What `passed` goes by, any of `"builtin"` (no Flex or other custom operations),
             `"rank"` (4 at most), `"static"` (no free sizes), `"xnnpack"` (it runs every operation),
-            `"gpu"` (no operation that GPU delegates refuse), `"int8"` (every operation computes in
-            int8). Defaults to the first four.
+            `"gpu"` (no operation that GPU delegates refuse), `"int8"` (every operation but those
+            that convert its inputs and outputs computes in int8). Defaults to the first four.
 
     Returns:
         An `Audit`. `print` shows it as a table; `as_dict` is made for JSON.

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from keras_norm.export import signature
-from keras_norm.export.twins import twin
+from keras_norm.export.twins import reason_of, twin
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.wrappers.base import BaseWeightWrapper
 
@@ -75,10 +75,9 @@ def _twin(model: keras.Model, batch: Mapping[str, np.ndarray]) -> keras.Model | 
             np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.max(np.abs(one)))
         return new
     except Exception as error:  # whatever the constructors of others may raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(
             f"{model.name!r} is quantized without group equalisation, since its config does not "
-            f"describe it: {reason}",
+            f"describe it: {reason_of(error)}",
             stacklevel=2,
         )
         return None

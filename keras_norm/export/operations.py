@@ -5,6 +5,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
+"""Operations that stand between integers and floats, as at the borders of a file in int8."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:

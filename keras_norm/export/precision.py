@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_norm.export.twins import twin
+from keras_norm.export.twins import reason_of, twin
 
 FLOATS = ("float16", "bfloat16", "float64")
 POLICIES = (*FLOATS, "mixed_float16", "mixed_bfloat16")
@@ -19,11 +19,21 @@ def in_float32(model: keras.Model) -> keras.Model:
 
     Returns:
         The model itself, or a new model with the same weights.
+
+    Raises:
+        ValueError: If the model's config does not describe it.
     """
     layers = model._flatten_layers(include_self=False)
     if all(layer.compute_dtype not in FLOATS for layer in layers):
         return model
-    return twin(model, _in_float32)
+    try:
+        return twin(model, _in_float32)
+    except Exception as error:  # whatever the constructors of others may raise
+        raise ValueError(
+            "`model` must be what its config says, to be exported in float32. "
+            f"Received: model={model.name!r}, where {reason_of(error)}. "
+            "Build it under the policy 'float32', and give it the same weights."
+        ) from error
 
 
 def _in_float32(config: dict) -> dict:

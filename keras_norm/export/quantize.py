@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_norm.catalog import catalog
+from keras_norm.export.operations import CONVERSIONS
 from keras_norm.export.saved_model import ENDPOINT
 from keras_norm.export.scopes import LayerPath, described, layers_in
 
@@ -34,7 +35,6 @@ _PRODUCTS = {
     "FULLY_CONNECTED",
     "TRANSPOSE_CONV",
 }
-_BORDERS = {"DEQUANTIZE", "QUANTIZE"}
 
 
 def check(quantize: Any, target: Any, has_data: bool) -> None:
@@ -194,7 +194,7 @@ def check_content(
         ValueError: If there is such an operation; the message names it and its layer.
     """
     operations = list(_operations(model, content))
-    offenders = [one for one in operations if one.in_float and one.name not in _BORDERS]
+    offenders = [one for one in operations if one.in_float and one.name not in CONVERSIONS]
     if offenders and target == "int8-only":
         raise _refused(model, offenders, quantize, "target='any'")
     instead = "quantize='int8'" if quantize == "int16x8" else "quantize='dynamic'"

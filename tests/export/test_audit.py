@@ -205,11 +205,13 @@ def test_operations_that_are_not_built_in(folder, operation, settings):
     assert audit(path, require=["rank", "static"]).passed
 
 
-def test_int8_coverage(int8):
+def test_int8_coverage(int8, ours):
     found = audit(int8, require=["int8"])
     assert names(found.rows) == ["QUANTIZE", "CONV_2D", "DEQUANTIZE"]
     assert [row.operation.int8 for row in found.rows] == [False, True, False]
-    assert found.int8_share == pytest.approx(1 / 3) and not found.passed
+    assert found.int8_share == pytest.approx(1 / 3) and found.passed
+    found = audit(ours, require=["int8"])
+    assert len(found.offenders["int8"]) == len(found.rows) and not found.passed
 
 
 def test_the_body_of_a_loop_is_listed_and_its_delegate_unknown(folder):

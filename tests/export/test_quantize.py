@@ -1,6 +1,7 @@
 """Quantized exports: what they reach, what is an integer in them, and what is refused."""
 
 import os
+from functools import partial
 
 import keras
 import numpy as np
@@ -95,6 +96,7 @@ CONVOLUTION = {
     "weight norm": lambda: [keras_norm.WeightNormalization(layers.Conv2D(4, 3))],
     "spectral norm": lambda: [keras_norm.SpectralNormalization(layers.Conv2D(4, 3))],
     "standardization": lambda: [keras_norm.WeightStandardization(layers.Conv2D(4, 3))],
+    "whitening": lambda: [layers.Conv2D(4, 3), keras_norm.IterativeNormalization(group_size=2)],
 }
 
 
@@ -103,7 +105,8 @@ CONVOLUTION = {
 def test_static_norms_vanish(name, mode, tmp_path):
     path = CONVOLUTION["weight norm" if name == "baked" else name]()
     model = randomize(keras.Sequential([keras.Input((8, 8, 3)), *path, layers.ReLU()]))
-    model = keras_norm.bake(model) if name == "baked" else model
+    first = {"baked": keras_norm.bake, "whitening": partial(keras_norm.fold, verbose=False)}
+    model = first[name](model) if name in first else model
     data = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
     how = {} if mode is None else {"quantize": mode, "representative_data": data}
     path = export_litert(model, tmp_path / "model.tflite", **how)
@@ -239,10 +242,6 @@ def test_refuses_modes_and_targets(how, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export_litert(one_input(), tmp_path / "model.tflite", **how)
     assert os.listdir(tmp_path) == []
-
-
-def test_gpu_is_a_target(tmp_path):
-    export_litert(one_input(), tmp_path / "model.tflite", target="gpu")
 
 
 def refused(layer, shape, **how):

@@ -2,8 +2,11 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
+from keras_norm.export import export_litert
+from keras_norm.export.precision import in_float32
 from keras_norm.export.twins import twin
 
 
@@ -45,3 +48,38 @@ def test_a_change_reaches_every_dict():
     dense = [one for one in twin(model, linear)._flatten_layers() if type(one) is layers.Dense]
     assert len(dense) == 2
     assert all(one.activation is keras.activations.linear for one in dense)
+
+
+def plus(offset):
+    def shifted(x):
+        return x + offset
+
+    return shifted
+
+
+def network(*path):
+    return keras.Sequential([keras.Input((4,)), *path], name="net")
+
+
+def test_functions_of_one_name_are_not_mixed_up(tmp_path):
+    """A config has nothing but their name."""
+    near, far = plus(1.0), plus(2.0)
+    model = network(*[layers.Dense(4, to, dtype="mixed_float16") for to in (near, near)])
+    assert [layer.activation for layer in in_float32(model).layers] == [near, near]
+    model = network(*[layers.Dense(4, to, dtype="mixed_float16") for to in (near, far)])
+    message = r"`model` must be .* Received: model='net', where two .* named 'shifted'\. Build"
+    with pytest.raises(ValueError, match=message):
+        export_litert(model, tmp_path / "model.tflite")
+
+
+class Dense(layers.Dense):
+    """Named like Keras's, and registered nowhere."""
+
+    def call(self, x):
+        return 2.0 * super().call(x)
+
+
+@pytest.mark.parametrize("order", [(Dense, layers.Dense), (layers.Dense, Dense)])
+def test_classes_named_like_kerass_are_told_apart(order):
+    model = network(*[kind(4, dtype="mixed_float16") for kind in order])
+    assert tuple(map(type, in_float32(model).layers)) == order
