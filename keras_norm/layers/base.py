@@ -237,7 +237,8 @@ class BaseBatchNormalization(BaseNormalization):
         gamma_constraint: Constraint of `gamma`.
         synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
             masks too. TensorFlow only.
-        freeze_statistics: If `True`, training too uses the moving moments, and leaves them alone.
+        freeze_statistics: If `True`, training too normalizes with the moving moments and leaves
+            them as they are; gamma and beta train on.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
     """
 
@@ -264,19 +265,9 @@ class BaseBatchNormalization(BaseNormalization):
         freeze_statistics=False,
         **kwargs,
     ):
-        super().__init__(
-            axis,
-            epsilon,
-            center,
-            scale,
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-            **kwargs,
-        )
+        kinds = beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        limits = beta_constraint, gamma_constraint
+        super().__init__(axis, epsilon, center, scale, *kinds, *limits, **kwargs)
         if synchronized and keras.backend.backend() != "tensorflow":
             raise ValueError(
                 "`synchronized` must be False with this backend. Received: synchronized=True "
