@@ -217,3 +217,28 @@ def check_choice(name, value, choices):
             f"Choose one of them, or leave `{name}` at its default."
         )
     return value
+
+
+def check_ramp(name, value):
+    """Checks that an argument is a pair of steps in order, or `None`.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+
+    Returns:
+        The pair as a list, or `None`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value is None:
+        return None
+    steps = list(value) if isinstance(value, (list, tuple)) else []
+    whole = all(isinstance(s, numbers.Integral) and not isinstance(s, bool) for s in steps)
+    if len(steps) != 2 or not whole or not 0 <= steps[0] <= steps[1]:
+        raise ValueError(
+            f"`{name}` must be a pair (first, last) of steps with 0 <= first <= last, or None. "
+            f"Received: {name}={value!r}. Choose such a pair, or leave `{name}` at its default."
+        )
+    return [int(s) for s in steps]

@@ -30,8 +30,22 @@ app = typer.Typer(
     help="Normalization layers of Keras: what there is, and models with them as files.",
 )
 
+
+def _keras_file(out: Path) -> Path:
+    """Refuses a file that Keras would not write, before there is work to lose."""
+    if out.suffix != ".keras":
+        raise ValueError(
+            "`OUT.keras` must be a file that ends in `.keras`. "
+            f"Received: {str(out)!r}. Choose such a name."
+        )
+    return out
+
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL.keras", help="A model that Keras saved.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT.keras", help="The file to write.")]
+Out = Annotated[
+    Path,
+    typer.Argument(metavar="OUT.keras", help="The file to write.", callback=_keras_file),
+]
 
 
 def main() -> None:
@@ -170,7 +184,6 @@ def accelerate(model: Model, out: Out) -> None:
     """Exchange Keras's own norms in a model for those of this package, which train faster."""
     from keras_norm.surgery.accelerate import accelerate
 
-    _check_name(out)
     _save(accelerate(_load(model, compiled=True), print_fn=typer.echo), out)
 
 
@@ -190,7 +203,6 @@ def replace(
     """Exchange layers of a model for layers of other classes, with the weights that both have."""
     from keras_norm.surgery.replace import replace
 
-    _check_name(out)
     table: dict[Any, Any] = {}
     for text in exchanges:
         old, _, name = text.partition("=")
@@ -204,7 +216,6 @@ def fold(model: Model, out: Out) -> None:
     """Fold norms into the layers beside them, for inference, and say what did not fold and why."""
     from keras_norm.surgery.fold import fold
 
-    _check_name(out)
     _save(fold(_load(model, compiled=True), print_fn=typer.echo), out)
 
 
@@ -224,7 +235,6 @@ def recalibrate(
     """Put the true moments of a data set in place of each norm's moving averages."""
     from keras_norm.surgery.recalibrate import recalibrate
 
-    _check_name(out)
     arrays = _arrays(data)
     if isinstance(arrays, dict) and len(arrays) == 1:
         (arrays,) = arrays.values()  # whatever its name: there is nothing to confuse it with
@@ -242,7 +252,6 @@ def migrate(
     """Turn a model of Keras 2 and TensorFlow Addons or keras-contrib into one of Keras 3."""
     from keras_norm.surgery.foreign.load import load_foreign
 
-    _check_name(out)
     _save(load_foreign(old, print_fn=typer.echo), out)
 
 
@@ -323,15 +332,6 @@ def _arrays(path: Path) -> Any:
         return loaded
     with loaded:
         return {name: loaded[name] for name in loaded.files}
-
-
-def _check_name(out: Path) -> None:
-    """Refuses a file that Keras would not write, before there is work to lose."""
-    if out.suffix != ".keras":
-        raise ValueError(
-            "`OUT.keras` must be a file that ends in `.keras`. "
-            f"Received: {str(out)!r}. Choose such a name."
-        )
 
 
 def _save(model: Any, out: Path) -> None:

@@ -49,6 +49,8 @@ class EvoNormB0(BaseBatchNormalization):
         beta_constraint, gamma_constraint, v_constraint: Constraints of `beta`, `gamma`, `v`.
         synchronized: If `True`, the batch variance runs over all replicas of a `tf.distribute`
             strategy, with masks too. TensorFlow only.
+        freeze_statistics: If `True`, training too uses the moving variance and leaves it as it is;
+            gamma, beta and v train on.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
 
     Call arguments:

@@ -237,6 +237,8 @@ class BaseBatchNormalization(BaseNormalization):
         gamma_constraint: Constraint of `gamma`.
         synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
             masks too. TensorFlow only.
+        freeze_statistics: If `True`, training too normalizes with the moving moments and leaves
+            them as they are; gamma and beta train on.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
     """
 
@@ -259,21 +261,13 @@ class BaseBatchNormalization(BaseNormalization):
         beta_constraint=None,
         gamma_constraint=None,
         synchronized=False,
+        *,
+        freeze_statistics=False,
         **kwargs,
     ):
-        super().__init__(
-            axis,
-            epsilon,
-            center,
-            scale,
-            beta_initializer,
-            gamma_initializer,
-            beta_regularizer,
-            gamma_regularizer,
-            beta_constraint,
-            gamma_constraint,
-            **kwargs,
-        )
+        kinds = beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        limits = beta_constraint, gamma_constraint
+        super().__init__(axis, epsilon, center, scale, *kinds, *limits, **kwargs)
         if synchronized and keras.backend.backend() != "tensorflow":
             raise ValueError(
                 "`synchronized` must be False with this backend. Received: synchronized=True "
@@ -283,6 +277,7 @@ class BaseBatchNormalization(BaseNormalization):
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
         self.synchronized = synchronized
+        self.freeze_statistics = freeze_statistics
 
     def build(self, input_shape):
         """Creates gamma, beta and the moving moments."""
@@ -316,7 +311,7 @@ class BaseBatchNormalization(BaseNormalization):
 
     def uses_batch(self, training):
         """Whether this call normalizes with moments of the batch and updates the moving ones."""
-        return bool(training) and self.trainable
+        return bool(training) and self.trainable and not self.freeze_statistics
 
     def standardize_batch(self, x, gamma, beta, mask, correct=None):
         """x normalized with the moments of the batch over all axes but `axis`, and the moments.

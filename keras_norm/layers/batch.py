@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_norm.arguments import check_integer, check_number, register
+from keras_norm.arguments import check_integer, check_number, check_ramp, register
 from keras_norm.layers.base import BaseBatchNormalization
 from keras_norm.ops import affine, axes, centre, location, mean, merge, moments, normalize
 
@@ -36,6 +36,8 @@ class BatchNormalization(BaseBatchNormalization):
         moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
         synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
             masks too. TensorFlow only.
+        freeze_statistics: If `True`, training too normalizes with the moving moments and leaves
+            them as they are; gamma and beta train on.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
 
     Call arguments:
@@ -122,6 +124,8 @@ class BatchRenormalization(BaseBatchNormalization):
         moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
         synchronized: If `True`, moments run over all replicas of a `tf.distribute` strategy, with
             masks too. TensorFlow only.
+        freeze_statistics: If `True`, training too normalizes with the moving moments and leaves
+            them and the step as they are; gamma and beta train on.
         rmax: Upper limit of r at the end of its ramp, at least 1.
         dmax: Limit of |d| at the end of its ramp, at least 0.
         rmin: Lower limit of r at the end of its ramp, from 0 to 1. `None` ties it to 1/rmax.
@@ -175,8 +179,8 @@ class BatchRenormalization(BaseBatchNormalization):
         self.rmax = check_number("rmax", rmax, low=1.0)
         self.dmax = check_number("dmax", dmax, low=0.0)
         self.rmin = None if rmin is None else check_number("rmin", rmin, low=0.0, high=1.0)
-        self.rmax_ramp = _check_ramp("rmax_ramp", rmax_ramp)
-        self.dmax_ramp = _check_ramp("dmax_ramp", dmax_ramp)
+        self.rmax_ramp = check_ramp("rmax_ramp", rmax_ramp)
+        self.dmax_ramp = check_ramp("dmax_ramp", dmax_ramp)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -259,6 +263,8 @@ class GhostBatchNormalization(BaseBatchNormalization):
         beta_initializer, beta_regularizer, beta_constraint: What `beta` starts at and must obey.
         gamma_initializer, gamma_regularizer, gamma_constraint: Likewise for `gamma`.
         moving_mean_initializer, moving_variance_initializer: Initializers of the moving moments.
+        freeze_statistics: If `True`, training too normalizes with the moving moments and leaves
+            them as they are; gamma and beta train on.
         virtual_batch_size: Largest number of samples of a ghost batch.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
 
@@ -331,6 +337,8 @@ class MeanOnlyBatchNormalization(BaseBatchNormalization):
         moving_mean_initializer: Initializer of the moving mean.
         synchronized: If `True`, the mean runs over all replicas of a `tf.distribute` strategy, with
             masks too. TensorFlow only.
+        freeze_statistics: If `True`, training too subtracts the moving mean and leaves it as it is;
+            beta trains on.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
 
     Call arguments:
@@ -383,18 +391,3 @@ class MeanOnlyBatchNormalization(BaseBatchNormalization):
     def batch_moments(self, x, mask):
         over = axes.others(self.axes_of(x), len(x.shape))
         return location(x, over, mask=mask, synchronized=self.synchronized)
-
-
-def _check_ramp(name, ramp):
-    """A ramp as a list of two steps in order, or `None`."""
-    if ramp is None:
-        return None
-    steps = list(ramp) if isinstance(ramp, (list, tuple)) else []
-    whole = all(isinstance(s, int) and not isinstance(s, bool) for s in steps)
-    if len(steps) != 2 or not whole or not 0 <= steps[0] <= steps[1]:
-        raise ValueError(
-            f"`{name}` must be a pair (first, last) of steps with 0 <= first <= last, or None. "
-            f"Received: {name}={ramp!r}. The paper's is "
-            f"{(5000, 40000) if name == 'rmax_ramp' else (5000, 25000)}."
-        )
-    return steps

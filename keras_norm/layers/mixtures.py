@@ -39,6 +39,8 @@ class SwitchableNormalization(BaseBatchNormalization):
         beta_constraint, gamma_constraint: Constraints of `beta` and `gamma`.
         synchronized: If `True`, batch moments run over all replicas of a `tf.distribute` strategy,
             with masks too. TensorFlow only.
+        freeze_statistics: If `True`, the batch term is that of the moving moments in training too,
+            which leaves them as they are; gamma, beta and the shares train on.
         using_bn: If `False`, mix IN and LN only; there are no moving moments then.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
 

@@ -66,6 +66,8 @@ class BatchNormLSTMCell(BaseLSTMCell):
         sequence_wise_inputs: If `True`, the input is BN(x W) already, and there is no `kernel`.
         mask_value: Number that all features of a padded step are equal to, or `None`.
         initial_noise: Standard deviation of Gaussian noise on the first h in training.
+        freeze_statistics: If `True`, training too normalizes with the moving moments and leaves
+            them as they are; everything else trains on.
         beta_initializer: Initializer of `state_beta`.
         beta_regularizer, gamma_regularizer: Regularizers of `state_beta` and of all norms' gamma.
         beta_constraint, gamma_constraint: Their constraints.
@@ -115,6 +117,7 @@ class BatchNormLSTMCell(BaseLSTMCell):
         sequence_wise_inputs=False,
         mask_value=None,
         initial_noise=0.0,
+        freeze_statistics=False,
         **kwargs,
     ):
         super().__init__(*args, epsilon=epsilon, gamma_initializer=gamma_initializer, **kwargs)
@@ -128,6 +131,7 @@ class BatchNormLSTMCell(BaseLSTMCell):
         self.sequence_wise_inputs = sequence_wise_inputs
         self.mask_value = None if mask_value is None else check_number("mask_value", mask_value)
         self.initial_noise = check_number("initial_noise", initial_noise, 0.0)
+        self.freeze_statistics = freeze_statistics
         self._noise = None
         if self.initial_noise:
             seed = None if self.seed is None else self.seed + 2
@@ -180,14 +184,15 @@ class BatchNormLSTMCell(BaseLSTMCell):
 
     def call(self, inputs, states, training=False):
         training = bool(training) and self.trainable
+        uses_batch = training and not self.freeze_statistics
         x, h = self.project(inputs, states[0], training)
         step = _read(ops.cast(states[2], x.dtype))
-        counted = self._counted(inputs) if training else None
+        counted = self._counted(inputs) if uses_batch else None
         row = ops.cast(ops.minimum(step, self.max_steps - 1), "int32")
         found = {}
 
         def batch_norm(values, term, beta=None):
-            if training:
+            if uses_batch:
                 found[term] = moments(values, (0,), mask=counted)
             else:
                 found[term] = self._moving(term, ops.squeeze(row, 1), values.dtype)
@@ -197,7 +202,7 @@ class BatchNormLSTMCell(BaseLSTMCell):
         z = x if self.sequence_wise_inputs else batch_norm(x, "kernel")
         c, o = self.remember(self.add_bias(z + batch_norm(h, "recurrent")), states[1])
         y = o * self.activation(batch_norm(c, "state", self.row(self.state_beta, c)))
-        if training and self._in_sequence:
+        if uses_batch and self._in_sequence:
             self._record(found, step, counted, x)
         number = _written(ops.minimum(step + 1.0, float(self.max_steps)))
         y, c, number = (ops.cast(t, self.compute_dtype) for t in (y, c, number))

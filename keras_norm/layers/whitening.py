@@ -123,6 +123,8 @@ class IterativeNormalization(BaseWhitening):
         beta_constraint, gamma_constraint: Constraints of `beta` and `gamma`.
         synchronized: If `True`, statistics run over all replicas of a `tf.distribute` strategy,
             with masks too. TensorFlow only.
+        freeze_statistics: If `True`, training too uses the moving statistics and leaves them as
+            they are; gamma and beta train on.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
 
     Call arguments:
@@ -212,6 +214,8 @@ class DecorrelatedBatchNormalization(BaseWhitening):
         beta_constraint, gamma_constraint: Constraints of `beta` and `gamma`.
         synchronized: If `True`, statistics run over all replicas of a `tf.distribute` strategy,
             with masks too. TensorFlow only.
+        freeze_statistics: If `True`, training too uses the moving statistics and leaves them as
+            they are; gamma and beta train on.
         **kwargs: Base layer keyword arguments (`name`, `dtype`, `trainable`).
 
     Call arguments:

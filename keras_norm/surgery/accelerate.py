@@ -7,7 +7,7 @@ import keras
 from keras_norm.layers.batch import BatchNormalization
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization
-from keras_norm.surgery.replace import Exchange, from_config, maker_of, say
+from keras_norm.surgery.replace import Exchange, counted, from_config, maker_of, say
 
 
 def accelerate(model, verbose=True, print_fn=None):
@@ -48,12 +48,11 @@ def accelerate(model, verbose=True, print_fn=None):
       BatchNormalization: 1
     [<BatchNormalization name=norm, built=True>]
     """
-    exchange = Exchange(maker_of(_DROP_INS), exact=True)
+    exchange = Exchange(maker_of(DROP_INS), exact=True)
     new = exchange.run(model)
-    exchange.note_derived(model, _DROP_INS)
-    number = len(exchange.made)
-    layers = "no layer" if not number else f"{number} layer{'s' if number > 1 else ''}"
-    head = f"exchanged {layers} for {'others' if number > 1 else 'another'} of keras_norm"
+    exchange.note_derived(model, DROP_INS)
+    other = "others" if len(exchange.made) > 1 else "another"
+    head = f"exchanged {counted(exchange.made, 'layer')} for {other} of keras_norm"
     names = collections.Counter(type(one).__name__ for _, one in exchange.made)
     counts = [f"{name}: {count}" for name, count in sorted(names.items())]
     say(model, head, [*counts, *exchange.left_alone()], verbose, print_fn)
@@ -101,9 +100,10 @@ def _is_masked(layer):
     )
 
 
-_DROP_INS = {
+DROP_INS = {
     keras.layers.BatchNormalization: _drop_in(BatchNormalization),
     keras.layers.LayerNormalization: _drop_in(LayerNormalization),
     keras.layers.GroupNormalization: _drop_in(GroupNormalization),
     keras.layers.RMSNormalization: _drop_in(RMSNormalization),
 }
+"""Keras's norms, and what makes ours in their places or says why not."""

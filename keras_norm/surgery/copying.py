@@ -159,7 +159,7 @@ def _has_default_build(layer):
     return getattr(layer.build, "_is_default", False)
 
 
-def complete(old, new, copies, exchanged=frozenset()):
+def complete(old, new, copies, exchanged=frozenset(), change=None):
     """Makes a copy whole: built, with the old one's names, flags, weights, and compiled as it is.
 
     Args:
@@ -168,6 +168,7 @@ def complete(old, new, copies, exchanged=frozenset()):
         copies: The `Copies` of layers in it, as far as they were made one by one.
         exchanged: The `id` of each old layer whose copy is of another kind. It gets the weights
             that both have, by name and shape.
+        change: Function that is given the copy before it is compiled, to set other flags.
     """
     pairs = list(_pairs(old, new, copies, exchanged, set()))
     mates, gone, fresh = [], set(), set()
@@ -184,6 +185,8 @@ def complete(old, new, copies, exchanged=frozenset()):
     twins = {id(weight): target for weight, target in mates}
     _check_weights(old, new, twins, gone, fresh)
     _copy_flags(old, pairs, mates)
+    if change is not None:
+        change(new)
     for one, twin in pairs:
         compile_like(one, twin, twins)
 
@@ -319,13 +322,17 @@ def _anew(part):
 
 
 def _copy_optimizer(old, new, weights):
-    """Copies an optimizer's state, unless it was made for other weights than are trained now."""
-    trained = getattr(old.optimizer, "inner_optimizer", old.optimizer)._trainable_variables
-    if [id(w) for w in trained] != [id(w) for w in old.trainable_variables]:
+    """Copies an optimizer's state, unless it was made for other weights than are trained now.
+
+    It may have the state of more: of weights that were frozen since, and may be trained again.
+    """
+    made_for = getattr(old.optimizer, "inner_optimizer", old.optimizer)._trainable_variables
+    targets = [weights.get(id(w)) for w in made_for]
+    known, trained = ({id(w) for w in some} for some in (targets, new.trainable_variables))
+    exact = keras.backend.backend() == "jax"  # its optimizers take no less than they were made for
+    if id(None) in known or not trained <= known or (exact and trained != known):
         return
-    if {id(weights.get(id(w))) for w in trained} != {id(w) for w in new.trainable_variables}:
-        return
-    new.optimizer.build([weights[id(w)] for w in trained])
+    new.optimizer.build(targets)
     for variable, target in zip(old.optimizer.variables, new.optimizer.variables, strict=True):
         target.assign(variable)
 

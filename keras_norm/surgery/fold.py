@@ -22,7 +22,7 @@ from keras_norm.surgery.affine import (
 from keras_norm.surgery.bake import bake
 from keras_norm.surgery.copying import build_like, check_model, rebuilt
 from keras_norm.surgery.holding import children, is_graph
-from keras_norm.surgery.replace import Exchange, dtype_of, say
+from keras_norm.surgery.replace import Exchange, counted, dtype_of, say
 from keras_norm.wrappers.base import BaseWeightWrapper
 
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3.2e-2}
@@ -97,8 +97,7 @@ def fold(model, verbose=True, print_fn=None):
     new = exchange.run(plain)
     for layer, values in plan.values.values():
         _assign(exchange.copies(layer), values)
-    number = len(plan.folded)
-    head = f"folded {number or 'no'} norm{'s' if number > 1 else ''}"
+    head = f"folded {counted(plan.folded, 'norm')}"
     say(model, head, [*lines, *plan.lines(), *_compared(model, new)], verbose, print_fn)
     return new
 
@@ -112,7 +111,7 @@ def _baked(model):
         new = bake(model)
     except ValueError as error:
         return model, [f"not baked: {str(error).split(' Received:')[0]}"]
-    return new, [f"baked {len(wrappers)} wrapper{'s' if len(wrappers) > 1 else ''} of weights"]
+    return new, [f"baked {counted(wrappers, 'wrapper')} of weights"]
 
 
 class _Graph:

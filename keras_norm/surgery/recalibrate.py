@@ -141,7 +141,7 @@ class _Record:
         mean, variance = (np.reshape(_float64(one), shape) for one in (batch.shift, batch.variance))
         if batch.residual is not None:
             mean = mean + np.reshape(_float64(batch.residual), shape)
-        number = np.broadcast_to(_float64(count(x, over, mask)).reshape(-1), (mean.size,))
+        number = np.broadcast_to(_float64(count(x, over, mask)), np.shape(batch.variance))
         return {"count": number.reshape(shape), "mean": mean, "variance": variance}
 
     def _covariance(self, x, mask):

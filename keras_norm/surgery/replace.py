@@ -69,10 +69,15 @@ moving_variance, momentum=0.9
     run = Exchange(maker_of(_checked(table)))
     new = run.run(model)
     run.note_derived(model, table)
-    number = len(run.made)
-    head = f"exchanged {number or 'no'} layer{'s' if number > 1 else ''}"
+    head = f"exchanged {counted(run.made, 'layer')}"
     say(model, head, [*run.exchanges(), *run.left_alone()], verbose, print_fn)
     return new
+
+
+def counted(things, noun):
+    """How many there are: "no layer", "1 layer", "2 layers"."""
+    number = len(things)
+    return f"{number or 'no'} {noun}{'s' if number > 1 else ''}"
 
 
 def say(model, head, lines, verbose, print_fn):
@@ -108,13 +113,13 @@ class Exchange:
         self._old: set[int] = set()
         self._dropped: dict[int, list[str]] = {}
 
-    def run(self, model):
-        """The copy of a model."""
+    def run(self, model, change=None):
+        """The copy of a model, in which `change` may set flags before it is compiled."""
         check_model(model)
         self._old = {id(layer) for layer in model._flatten_layers()}
         new = self.copies(model)
         made = () if self._exact else {id(old) for old, _ in self.made}
-        complete(model, new, self.copies, frozenset(made))
+        complete(model, new, self.copies, frozenset(made), change)
         return new
 
     def exchanges(self):

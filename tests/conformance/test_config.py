@@ -24,6 +24,7 @@ EVERYTHING = {
     "moving_variance_initializer": keras.initializers.Constant(2.0),
     "momentum": 0.7,
     "synchronized": True,
+    "freeze_statistics": True,
     "zero_centered_gamma": True,
     "group_size": 2,
     "iterations": 7,

@@ -81,3 +81,27 @@ def test_moving_statistics_after_a_thousand_steps(row):
     for name, value in weights_of(layer).items():
         assert_close(value, weights[name], 1e-5)
         assert np.array_equal(value, before[name]) == (name not in moving)
+
+
+FREEZABLE = [row for row in catalog if row.takes("freeze_statistics")]
+
+
+@pytest.mark.parametrize("row", FREEZABLE, ids=lambda row: row.name)
+def test_frozen_statistics_train_the_inference_output(row):
+    """Moving statistics and steps stay; x and every trained weight get inference's gradients."""
+    shape = small(row.input_shape)
+    layer = built(row, shape, freeze_statistics=True)
+    initial, x, dy = layer.get_weights(), data(shape, 2), output_data(layer, shape)
+    expected = layer(x, training=False).numpy()
+    dx, dweights = oracle_gradients(row, layer, x, dy, arguments(row), training=False)
+    assert {weight.name for weight in layer.trainable_weights} == dweights.keys()
+    np.testing.assert_array_equal(layer(x, training=True), expected)
+    for mode in ("eager", "graph"):
+        y, actual_dx, actual = backward(layer, mode, training=True)(x, dy)
+        assert_close(y, expected, row.tolerance)
+        assert_close(actual_dx, dx, BOUNDS["float32"])
+        for name, gradient in dweights.items():
+            size = gradient_size("float32", dy, gradient)
+            assert_close(actual[name], gradient, BOUNDS["float32"], size)
+        for now, then in zip(layer.get_weights(), initial, strict=True):
+            np.testing.assert_array_equal(now, then)

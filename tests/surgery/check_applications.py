@@ -78,9 +78,10 @@ def test_recalibrated_and_frozen(network, x):
         moves = old.name in ("moving_mean", "moving_variance")
         assert np.isfinite(np.asarray(weight)).all()
         assert moves != np.array_equal(np.asarray(weight), np.asarray(old)), weight.path
-    frozen = keras_norm.freeze(network)
-    frozen(x, training=True)
-    for old, weight in zip(network.weights, frozen.weights, strict=True):
-        if old.name != "seed_generator_state":
-            np.testing.assert_array_equal(weight, old)
-    check_same(frozen, network, x)
+    for affine in (True, False):
+        frozen = keras_norm.freeze(network, affine, verbose=False)
+        frozen(x, training=True)
+        for old, weight in zip(network.weights, frozen.weights, strict=True):
+            if old.name != "seed_generator_state":
+                np.testing.assert_array_equal(weight, old)
+        check_same(frozen, network, x)

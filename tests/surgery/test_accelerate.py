@@ -342,13 +342,22 @@ def test_compiled_models_train_on(kind, loss):
     assert isinstance(new.optimizer._learning_rate, keras.optimizers.schedules.CosineDecay)
 
 
-def test_an_optimizer_starts_anew_where_weights_were_frozen_since():
+@pytest.mark.parametrize("trained", [True, False])
+def test_an_optimizer_goes_on_unless_it_lacks_weights(trained):
+    """It may know weights that were frozen since; one that was frozen before it does not know."""
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4), layers.BatchNormalization()])
-    model.compile("adam", "mse")
-    model.layers[0].trainable = False
+    model.layers[0].trainable = trained
+    model.compile("adam", "mse", run_eagerly=True)
+    x, y = some(4, 3), some(4, 4)
+    model.fit(x, y, verbose=0)
+    model.layers[0].trainable = not trained
     new = accelerated(model, 1)
-    assert new.optimizer.iterations == 0
-    new.fit(some(4, 3), some(4, 4), verbose=0)
+    assert new.optimizer.iterations == int(trained)
+    if trained:
+        for mine, its in zip(model.optimizer.variables, new.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(its, mine)
+    new.layers[0].trainable = True
+    new.fit(x, y, verbose=0)
 
 
 def text(model):
