@@ -31,7 +31,7 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-test
 	@echo '==> Running the tests'
-	$(VENV)/bin/python -m pytest -q -n 2
+	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal
 
 # Not part of `make test`: no other target needs what it installs.
 test-runtimes: $(VENV)/installed-test $(VENV)/installed-runtimes

@@ -1,5 +1,6 @@
 """Two logical CPU devices for replicas, one thread pool per worker, and the row under test."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,6 +19,11 @@ settings.load_profile("quick")
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_collection_finish():
+    """What imports have made stays: no collection of garbage needs to look through it again."""
+    gc.freeze()
 
 
 @pytest.fixture(params=catalog, ids=lambda row: row.name)

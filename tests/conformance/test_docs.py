@@ -63,8 +63,8 @@ def test_example_runs(row):
 
 @pytest.mark.parametrize("name", keras_norm.__all__)
 def test_everything_public_has_a_docstring(name):
-    documented = getattr(keras_norm, name)
-    assert inspect.getdoc(documented)
+    """Of its own: `inspect.getdoc` would answer with that of a base class."""
+    assert getattr(keras_norm, name).__doc__
 
 
 def test_readme_shows_the_catalog():

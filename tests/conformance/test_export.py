@@ -10,6 +10,8 @@ from tests.conformance.support import data, inputs_of, randomize
 from tests.saved_models import assignments, operations
 
 CHANNELS = 6
+# Given, as a file without data is first asked for its shapes, by one more process.
+IMAGES = data((2, 8, 8, CHANNELS))
 
 EVERYWHERE = ["builtin", "rank", "static", "xnnpack", "gpu"]
 """What no device refuses."""
@@ -40,7 +42,7 @@ def test_litert(row, tmp_path):
     assert found.passed, str(found)
     assert found.highest_rank <= max(4, *(len(x.shape) for x in model.inputs))
     assert row.kind == "recurrent" or not UNWANTED & set(found.histogram)
-    result = keras_norm.verify(model, path)
+    result = keras_norm.verify(model, path, data=data(row.input_shape))
     assert result.passed, str(result)
 
 
@@ -83,7 +85,7 @@ def test_litert_between_convolutions(norm, batch, tmp_path):
     found = keras_norm.audit(path, require=EVERYWHERE if batch else ["builtin", "rank", "xnnpack"])
     assert found.passed and found.partitions == 1, str(found)
     assert not UNWANTED & set(found.histogram)
-    result = keras_norm.verify(model, path)
+    result = keras_norm.verify(model, path, data=IMAGES)
     assert result.passed, str(result)
 
 
@@ -129,12 +131,12 @@ def test_static_norms_vanish_into_the_convolution_before_them(norm, tmp_path):
     model = randomize(keras.Model(inputs, keras.layers.ReLU()(x)))
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
     assert (keras_norm.audit(path).histogram == {"CONV_2D": 1}) == norm.folds
-    assert keras_norm.verify(model, path).passed
+    assert keras_norm.verify(model, path, data=IMAGES).passed
 
 
 def test_half_precision_models_export(norm, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = convolutions_between_norms(norm)
     path = keras_norm.export_litert(model, tmp_path / "model.tflite")
-    result = keras_norm.verify(model, path, bound=5e-3)
+    result = keras_norm.verify(model, path, data=IMAGES, bound=5e-3)
     assert result.passed, str(result)

@@ -1,6 +1,8 @@
 """Files load in a process that only imports the package, and say the same to the last bit."""
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 
@@ -65,11 +67,9 @@ def model_of(row):
     return randomize(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()(twice))))
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Every row's model in every format, and what two other processes computed from them."""
-    folder = tmp_path_factory.mktemp("files")
-    expected, names = {}, [row.name for row in catalog]
+def write_files(folder):
+    """Every row's model in every format, and what this and two other processes compute from it."""
+    expected = {}
     for row in catalog:
         keras.utils.clear_session(free_memory=False)
         model, x = model_of(row), data(row.input_shape)
@@ -83,18 +83,36 @@ def files(tmp_path_factory):
         tensors = {name: tf.constant(one) for name, one in named(x).items()}
         (y,) = served.signatures["serving_default"](**tensors).values()
         expected[f"{row.name}.served"] = y.numpy()
-        expected[row.name] = np.asarray(model(x)), np.asarray(model(sample(x, 1)))
+        expected[row.name] = np.asarray(model(x))
+        expected[f"{row.name}.1"] = np.asarray(model(sample(x, 1)))
         expected[f"{row.name}.trained"] = np.asarray(model(x, training=True))
-    (folder / "names.json").write_text(json.dumps(names))
+    np.savez(folder / "expected.npz", **expected)
+    (folder / "names.json").write_text(json.dumps([row.name for row in catalog]))
     for script in (LOADER, SERVER):
         subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
-    return expected, np.load(folder / "results.npz"), np.load(folder / "served.npz")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The answers: of this process, of the one that loads, and of the one that serves.
+
+    One worker writes the files for all; another that comes meanwhile waits.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    folder = folder / "files"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "served.npz").exists():  # it is written last
+            write_files(folder)
+    return [np.load(folder / f"{name}.npz") for name in ("expected", "results", "served")]
 
 
 def test_whole_models_and_weights_in_a_second_process(row, files):
     expected, results, _ = files
     for suffix in ("keras", "h5", "weights"):
-        np.testing.assert_array_equal(results[f"{row.name}.{suffix}"], expected[row.name][0])
+        np.testing.assert_array_equal(results[f"{row.name}.{suffix}"], expected[row.name])
     for suffix in ("keras", "h5"):
         trained = results[f"{row.name}.{suffix}.trained"]
         np.testing.assert_array_equal(trained, expected[f"{row.name}.trained"])
@@ -102,7 +120,7 @@ def test_whole_models_and_weights_in_a_second_process(row, files):
 
 def test_saved_model_without_the_package(row, files):
     expected, _, served = files
-    whole, one = expected[row.name]
+    whole, one = expected[row.name], expected[f"{row.name}.1"]
     again = served[f"{row.name}.{len(whole)}"]
     np.testing.assert_array_equal(again, expected[f"{row.name}.served"])
     # A graph rounds otherwise than eager operations do.

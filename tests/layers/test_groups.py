@@ -98,7 +98,7 @@ def test_a_learned_epsilon_in_gradients_half_precision_and_masks():
     for dtype in test_oracle.BOUNDS:
         test_oracle.test_gradients(LEARNED, dtype, True)
     test_masks.test_gradients(LEARNED)
-    test_gradients.test_second_order_gradients(LEARNED, True, "graph")
+    test_gradients.test_second_order_gradients(LEARNED, True)
 
 
 def test_a_learned_epsilon_is_exported(tmp_path):
