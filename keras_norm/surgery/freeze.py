@@ -34,7 +34,8 @@ def freeze(model, affine=True, verbose=True, print_fn=None):
         print_fn: Function that takes each line, in place of `print`.
 
     Returns:
-        A new model or layer.
+        A new model or layer. One that is compiled is compiled the same way; its optimizer goes on
+        from its state, or starts anew where it does not know all that is trained now.
 
     Raises:
         TypeError: If `model` is neither.
@@ -78,7 +79,8 @@ def unfreeze(model, verbose=True, print_fn=None):
         print_fn: Function that takes each line, in place of `print`.
 
     Returns:
-        A new model or layer.
+        A new model or layer. One that is compiled is compiled the same way; its optimizer goes on
+        from its state, or starts anew where it does not know all that is trained now.
 
     Raises:
         TypeError: If `model` is neither.
