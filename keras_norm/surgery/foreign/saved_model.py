@@ -92,9 +92,9 @@ class Checkpoint:
         Raises:
             ValueError: If the object is none, or its data are damaged.
         """
-        keys = [one.checkpoint_key for one in self._nodes[number].attributes]
-        self._used.update(keys)
         try:
+            keys = [one.checkpoint_key for one in self._nodes[number].attributes]
+            self._used.update(keys)
             return self._reader.get_tensor(keys[0])
         except (IndexError, tf.errors.OpError, ValueError) as error:
             raise broken(self.prefix, "a checkpoint without one of its variables") from error
@@ -109,7 +109,8 @@ class Checkpoint:
         if place is None:
             raise broken(self.prefix, "a checkpoint without a list of the model's weights")
         parts = self.children(place)
-        return [self.value(parts[name]) for name in sorted(parts, key=int)]
+        names = sorted(filter(str.isdecimal, parts), key=int)
+        return [self.value(parts[name]) for name in names]
 
     def read(self, view, number=0):
         """Reads the weights of a layer and the layers within by their attributes' names.
