@@ -40,8 +40,8 @@ WEIGHTS = "old_weights.h5", "new.weights.h5", "checkpoint/weights"
 UNSAVABLE = {("weight", "saved_model")}  # by Addons itself
 # Of a model of one's own a file of keras-contrib, which wrote .h5 alone, has no names to go by.
 NAMELESS = {("contributed", "new.weights.h5"), ("contributed", "checkpoint/weights")}
-# Which have a layer's weights once, however many models it stands in.
-ONCE = {("shared", "new.weights.h5"), ("shared", "checkpoint/weights")}
+# Which have a layer's weights once, in whichever of its models comes first.
+ONCE = {("shared", "model.keras"), ("shared", "new.weights.h5")}
 HALF = {"mixed"}  # Addons counts in float16 what keras_norm counts in float32
 
 
@@ -77,7 +77,8 @@ def test_arguments_are_those_that_were_kept():
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [pair for pair in itertools.product(KINDS, FORMATS) if pair not in UNSAVABLE]
+    ("kind", "name"),
+    [pair for pair in itertools.product(KINDS, FORMATS) if pair not in UNSAVABLE | ONCE],
 )
 def test_whole_models(kind, name):
     lines = []
@@ -102,11 +103,16 @@ def test_the_model_is_one_of_keras_3(kind, tmp_path):
     assert np.isfinite(losses).all() and min(losses[1:]) < losses[0]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["model.h5", "saved_model"])
 def test_layers_of_several_models_are_reported(name):
     lines = []
     keras_norm.load_foreign(FOLDER / "shared" / name, print_fn=lines.append)
     assert len([line for line in lines if "it stands in several models" in line]) == 2
+
+
+def test_layers_of_several_models_are_refused_where_weights_are_missing():
+    with pytest.raises(ValueError, match="without weights of \['Dense', 'GroupNormalization'\]"):
+        keras_norm.load_foreign(FOLDER / "shared" / "model.keras")
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

@@ -10,6 +10,8 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from keras_norm.surgery.foreign.reading import LARGEST, broken, parsed
 
 _METADATA = "keras_metadata.pb"
+# What TensorFlow raises over a damaged checkpoint.
+_DAMAGED = tf.errors.OpError, DecodeError, IndexError, RuntimeError, ValueError
 
 
 def config_of(folder):
@@ -70,7 +72,7 @@ class Checkpoint:
             self._reader = tf.train.load_checkpoint(str(prefix))
             graph = self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
             self._nodes = TrackableObjectGraph.FromString(graph).nodes
-        except (tf.errors.OpError, DecodeError, ValueError, RuntimeError) as error:
+        except _DAMAGED as error:
             raise broken(prefix, "a checkpoint that TensorFlow cannot read") from error
 
     def node(self, *names, start=0):
@@ -96,7 +98,7 @@ class Checkpoint:
             keys = [one.checkpoint_key for one in self._nodes[number].attributes]
             self._used.update(keys)
             return self._reader.get_tensor(keys[0])
-        except (IndexError, tf.errors.OpError, ValueError) as error:
+        except _DAMAGED as error:
             raise broken(self.prefix, "a checkpoint without one of its variables") from error
 
     def listed(self):

@@ -115,7 +115,10 @@ class View:
 
 
 def _once(slots):
-    return list({slot.key: slot for slot in reversed(slots)}.values())[::-1]
+    found: dict[int, Slot] = {}
+    for slot in slots:
+        found.setdefault(slot.key, slot)
+    return list(found.values())
 
 
 class Views:
