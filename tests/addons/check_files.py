@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import keras_norm
+from tests.addons.keep import ARGUMENTS, KEPT
 
 FOLDER = Path(os.environ["ADDONS_FILES"])
 KINDS = (
@@ -27,6 +28,7 @@ KINDS = (
     "mixed",
     "nested",
     "response",
+    "shared",
     "simple_rnn",
     "spectral",
     "time_distributed",
@@ -38,6 +40,8 @@ WEIGHTS = "old_weights.h5", "new.weights.h5", "checkpoint/weights"
 UNSAVABLE = {("weight", "saved_model")}  # by Addons itself
 # Of a model of one's own a file of keras-contrib, which wrote .h5 alone, has no names to go by.
 NAMELESS = {("contributed", "new.weights.h5"), ("contributed", "checkpoint/weights")}
+# Which have a layer's weights once, in whichever of its models comes first.
+ONCE = {("shared", "model.keras"), ("shared", "new.weights.h5")}
 HALF = {"mixed"}  # Addons counts in float16 what keras_norm counts in float32
 
 
@@ -65,11 +69,16 @@ def check(kind, model):
 
 def test_all_files_are_there_and_addons_is_not():
     assert importlib.util.find_spec("tensorflow_addons") is None
-    assert {path.name for path in FOLDER.iterdir()} == set(KINDS)
+    assert {path.name for path in FOLDER.iterdir()} == {*KINDS, ARGUMENTS}
+
+
+def test_arguments_are_those_that_were_kept():
+    assert (FOLDER / ARGUMENTS).read_text() == (KEPT / ARGUMENTS).read_text()
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [pair for pair in itertools.product(KINDS, FORMATS) if pair not in UNSAVABLE]
+    ("kind", "name"),
+    [pair for pair in itertools.product(KINDS, FORMATS) if pair not in UNSAVABLE | ONCE],
 )
 def test_whole_models(kind, name):
     lines = []
@@ -94,10 +103,22 @@ def test_the_model_is_one_of_keras_3(kind, tmp_path):
     assert np.isfinite(losses).all() and min(losses[1:]) < losses[0]
 
 
+@pytest.mark.parametrize("name", ["model.h5", "saved_model"])
+def test_layers_of_several_models_are_reported(name):
+    lines = []
+    keras_norm.load_foreign(FOLDER / "shared" / name, print_fn=lines.append)
+    assert len([line for line in lines if "it stands in several models" in line]) == 2
+
+
+def test_layers_of_several_models_are_refused_where_weights_are_missing():
+    with pytest.raises(ValueError, match="without weights of \['Dense', 'GroupNormalization'\]"):
+        keras_norm.load_foreign(FOLDER / "shared" / "model.keras")
+
+
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_alone(kind, name):
-    if (kind, name) in NAMELESS:
+    if (kind, name) in NAMELESS | ONCE:
         with pytest.raises(ValueError, match="without"):
             keras_norm.load_foreign(FOLDER / kind / name, model=loaded(kind), verbose=False)
         return

@@ -6,6 +6,9 @@ nothing that a reader looks at: class names without a package, arguments, weight
 
 import tensorflow as tf
 
+_INITIALIZERS = {"beta_initializer": "zeros", "gamma_initializer": "ones"}
+_NONE = "beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint"
+
 
 def _spread(weight, axis, rank):
     shape = [1] * rank
@@ -33,7 +36,9 @@ class _Norm(tf.keras.layers.Layer):
 
     def get_config(self):
         own = {name: getattr(self, name) for name in ("axis", "epsilon", "center", "scale")}
-        return {**super().get_config(), **own}
+        kept = {name: tf.keras.initializers.get(how) for name, how in _INITIALIZERS.items()}
+        kept = {name: tf.keras.initializers.serialize(one) for name, one in kept.items()}
+        return {**super().get_config(), **own, **kept, **dict.fromkeys(_NONE)}
 
 
 class InstanceNormalization(_Norm):
@@ -100,4 +105,5 @@ class BatchRenormalization(_Norm):
     def get_config(self):
         config = {**super().get_config(), "momentum": self.momentum}
         limits = {"r_max_value": 2.0, "d_max_value": 4.0, "t_delta": 1.0}
-        return {**{k: v for k, v in config.items() if k not in ("center", "scale")}, **limits}
+        unwritten = "center", "scale", *_INITIALIZERS
+        return {**{k: v for k, v in config.items() if k not in unwritten}, **limits}

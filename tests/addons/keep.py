@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 KEPT = Path(__file__).parents[2] / "saved_models" / "golden" / "addons"
+ARGUMENTS = "arguments.json"
 FILES = {
     "instance": "model.h5",
     "masked": "model.keras",
@@ -14,7 +15,7 @@ FILES = {
 
 
 def main(folder):
-    """Copies each with its data; of a SavedModel what is read, which is not its graph."""
+    """Copies each with its data; of a SavedModel what is read, not its graph. And the arguments."""
     KEPT.mkdir(parents=True, exist_ok=True)
     for kind, name in FILES.items():
         source = folder / kind / name
@@ -25,6 +26,7 @@ def main(folder):
         else:
             shutil.copy(source, target)
         shutil.copy(folder / kind / "data.npz", KEPT / f"{kind}.npz")
+    shutil.copy(folder / ARGUMENTS, KEPT)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 `python tests/addons/make_files.py FOLDER`. Nothing of keras_norm is imported here.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -150,6 +151,14 @@ def nested():
     return keras.Model(inputs, {"scores": head(joined), "map": norm(b)})
 
 
+def shared():
+    """Layers of a model that a sequential one within has, too."""
+    dense, norm = layers.Dense(6), addons.GroupNormalization(2)
+    head = keras.Sequential([layers.Dense(6, activation="tanh"), dense, norm], name="head")
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, head(norm(dense(inputs))))
+
+
 def time_distributed():
     """Norms under `TimeDistributed`; Keras 2's hard sigmoid in gates and as activations."""
     inputs = keras.Input((4, *IMAGE))
@@ -216,6 +225,7 @@ KINDS = (
     simple_rnn,
     batch,
     nested,
+    shared,
     time_distributed,
     mixed,
     built_in,
@@ -258,6 +268,25 @@ def train(model, x):
             weight.assign_add(tf.cast(noise, weight.dtype))
 
 
+def arguments():
+    """What a file has of each class that was given no arguments but those it needs, by title."""
+    dense, batch = layers.Dense(1), layers.BatchNormalization
+    made = {
+        "Addons>GroupNormalization": addons.GroupNormalization(),
+        "Addons>InstanceNormalization": addons.InstanceNormalization(),
+        "Addons>FilterResponseNormalization": addons.FilterResponseNormalization(),
+        "Addons>TLU": addons.TLU(),
+        "Addons>WeightNormalization": addons.WeightNormalization(dense),
+        "Addons>SpectralNormalization": addons.SpectralNormalization(dense),
+        "Addons>LayerNormLSTMCell": tfa.rnn.LayerNormLSTMCell(1),
+        "Addons>LayerNormSimpleRNNCell": tfa.rnn.LayerNormSimpleRNNCell(1),
+        "BatchNormalization": batch(),
+        "BatchNormalization, renorm=True": batch(renorm=True),
+        "BatchNormalization, virtual_batch_size=2": batch(virtual_batch_size=2),
+    }
+    return {title: layer.get_config() for title, layer in made.items()}
+
+
 def write(kind, folder):
     """The model of one kind, in each format."""
     keras.backend.clear_session()
@@ -286,6 +315,8 @@ def main(folder):
         if not sys.argv[2:] or kind.__name__ in sys.argv[2:]:
             write(kind, folder / kind.__name__)
             print(kind.__name__, flush=True)
+    keras.backend.clear_session()  # for names without numbers
+    (folder / "arguments.json").write_text(json.dumps(arguments(), indent=1))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,23 @@ def sequential(*layers, shape=(None, 4)):
     return {"class_name": "Sequential", "config": {"name": "old", "layers": [first, *layers]}}
 
 
+def functional(*layers, name="model", inputs="input_1", output="layer", call=0):
+    """A functional model as Keras 2 describes it, of four numbers."""
+    first = layer("InputLayer", inputs, batch_input_shape=[None, 4])
+    config = {
+        "name": name,
+        "layers": [{**one, "name": one["config"]["name"]} for one in (first, *layers)],
+        "input_layers": [[inputs, 0, 0]],
+        "output_layers": [[output, call, 0]],
+    }
+    return {"class_name": "Functional", "config": config}
+
+
+def called(described, *nodes):
+    """A layer as it stands in a functional model, with what it is called on each time."""
+    return {**described, "inbound_nodes": [[[*node, {}]] for node in nodes]}
+
+
 def write_h5(path, config, weights=None, version="2.15.0"):
     """An .h5 file with a model's config and, by layer, its weights by name."""
     with h5py.File(path, "w") as file:

@@ -4,16 +4,20 @@ The files of `saved_models/golden/addons` were written by the real TensorFlow Ad
 `make test-addons` checks many more.
 """
 
-import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import keras_norm
+from keras_norm.cli import app
 from keras_norm.surgery.foreign import norms
-from tests.surgery.foreign_files import layer, sequential, write_h5
+from tests.surgery.argument_table import CONTRIB, PAGE, table
+from tests.surgery.foreign_files import called, functional, layer, sequential, write_h5
 
 GOLDEN = Path(__file__).parents[2] / "saved_models" / "golden" / "addons"
 FILES = "instance.h5", "masked.keras", "spectral", "weight_fresh.keras"
@@ -38,15 +42,28 @@ def check(model, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_of_the_real_addons(name, tmp_path):
-    model, _ = load(GOLDEN / name)
-    check(model, name)
-    model.save(tmp_path / "new.keras")
-    again = keras.saving.load_model(tmp_path / "new.keras")
+    old, new = GOLDEN / name, tmp_path / "new.keras"
+    done = CliRunner().invoke(app, ["migrate", str(old), str(new)])
+    assert done.exit_code == 0, done.output
+    again = keras.saving.load_model(new)
     check(again, name)
     x, y = recorded(name)
+    assert keras_norm.verify(keras_norm.load_foreign(old, verbose=False), new, data=x).passed
     again.compile(keras.optimizers.Adam(1e-2), "mse")
     losses = again.fit(x, y + 0.5, epochs=8, verbose=0).history["loss"]
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
+
+
+def test_the_program(tmp_path):
+    """In a process of its own, as the console script runs it."""
+    program = [sys.executable, "-c", "from keras_norm.cli import main; main()"]
+    command = [*program, "migrate", GOLDEN / "instance.h5", "new.keras"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert first == "sequential: 3 layers became layers of keras_norm"
+    assert last == "Wrote new.keras" and [path.name for path in tmp_path.iterdir()] == [last[6:]]
+    check(keras.saving.load_model(tmp_path / "new.keras"), "instance.h5")
 
 
 def test_the_report():
@@ -113,7 +130,8 @@ def contributed(tmp_path, described, weights, shape):
 
 @pytest.mark.parametrize("axis", [None, -1, 1])
 def test_contributed_instance_norm_adds_epsilon_to_the_deviation(axis, tmp_path, rng):
-    described = layer("InstanceNormalization", axis=axis, epsilon=0.1, center=True, scale=True)
+    arguments = {**CONTRIB["InstanceNormalization"], "axis": axis, "epsilon": 0.1}
+    described = layer("InstanceNormalization", **arguments)
     size = 1 if axis is None else 3
     gamma, beta = rng.normal(size=(2, size))
     model, text = contributed(
@@ -129,7 +147,8 @@ def test_contributed_instance_norm_adds_epsilon_to_the_deviation(axis, tmp_path,
 
 
 def test_contributed_group_norm_with_channels_first(tmp_path, rng):
-    described = layer("GroupNormalization", groups=2, axis=1, epsilon=1e-3)
+    arguments = {**CONTRIB["GroupNormalization, axis=1"], "groups": 2, "epsilon": 1e-3}
+    described = layer("GroupNormalization", **arguments)
     gamma, beta = rng.normal(size=(2, 4))
     model, _ = contributed(
         tmp_path, described, {"layer": {"gamma": gamma, "beta": beta}}, (None, 4, 3)
@@ -143,7 +162,8 @@ def test_contributed_group_norm_with_channels_first(tmp_path, rng):
 
 
 def test_contributed_batch_renorm_and_its_counters(tmp_path, rng):
-    described = layer("BatchRenormalization", momentum=0.9, r_max_value=2.0, t_delta=1.0)
+    arguments = {**CONTRIB["BatchRenormalization"], "momentum": 0.9, "r_max_value": 2.0}
+    described = layer("BatchRenormalization", **arguments)
     gamma, beta, mean = rng.normal(size=(3, 4))
     variance = rng.uniform(0.5, 2.0, 4)
     weights = {"layer_gamma": gamma, "layer_beta": beta, "layer_running_mean": mean}
@@ -193,27 +213,50 @@ def test_what_only_training_would_tell_is_reported(tmp_path):
     assert "layer (Dense): kernel_regularizer 'Mine' is unknown and left out" in text
 
 
-def rows_of_the_table():
-    """Class, argument and default on our side of the table in `docs/migration.md`."""
-    page = (GOLDEN.parents[2] / "docs" / "migration.md").read_text()
-    name = None
-    for line in page.splitlines():
-        cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
-        if len(cells) == 7 and cells[3] not in ("ours", "---"):
-            name = cells[3] or name
-            if cells[4]:
-                yield name, cells[4], cells[5]
+@pytest.mark.parametrize("nested_first", [False, True])
+def test_a_layer_of_several_models(nested_first, tmp_path, rng):
+    """Keras 2 marks it, but for a nested model that it wrote before it saw the layer again."""
+    kernel, bias = rng.normal(size=(4, 4)), rng.normal(size=4)
+    dense = layer("Dense", "both", units=4)
+    marked = {**dense, "shared_object_id": 3}
+    if nested_first:
+        inner = functional(
+            called(dense, ("input_2", 0, 0)), name="old", inputs="input_2", output="both"
+        )
+        layers = called(inner, ("input_1", 0, 0)), called(marked, ("old", 1, 0))
+        config = functional(*layers, output="both")
+    else:
+        layers = called(marked, ("input_1", 0, 0)), called(sequential(marked), ("both", 0, 0))
+        config = functional(*layers, output="old", call=1)
+    weights = {"both": {"kernel": kernel, "bias": bias}}
+    weights["old"] = {"both/kernel": kernel, "both/bias": bias}
+    model, text = load(write_h5(tmp_path / "old.h5", config, weights))
+    model.save(tmp_path / "new.keras")
+    x = rng.normal(size=(2, 4))
+    expected = (x @ kernel + bias) @ kernel + bias
+    for one in (model, keras.saving.load_model(tmp_path / "new.keras")):
+        np.testing.assert_allclose(np.asarray(one(x)), expected, rtol=1e-5, atol=1e-5)
+    assert text.count("both (Dense): it stands in several models; now each has a layer") == 1
 
 
-@pytest.mark.parametrize(("name", "argument", "default"), list(rows_of_the_table()))
-def test_the_table_of_arguments_tells_our_defaults(name, argument, default):
-    value = inspect.signature(getattr(keras_norm, name)).parameters[argument].default
-    assert repr(value) == default
+def test_weight_norm_that_was_never_called_has_no_data_init(tmp_path, rng):
+    """Addons sets g and bias by the data of the first call, whatever they are."""
+    dense = layer("Dense", "dense", units=3)
+    described = layer("Addons>WeightNormalization", "wrapper", layer=dense, data_init=True)
+    kernel, bias = rng.normal(size=(4, 3)), rng.normal(size=3)
+    weights = {"g": np.ones(3), "v": kernel, "bias": bias, "initialized": False}
+    copy = {"clone/kernel": kernel, "clone/bias": bias}
+    path = write_h5(tmp_path / "a.h5", sequential(described), {"wrapper": {**weights, **copy}})
+    model, text = load(path)
+    x = rng.normal(size=(2, 4))
+    np.testing.assert_allclose(np.asarray(model(x)), x @ kernel + bias, atol=1e-5)
+    assert "wrapper (WeightNormalization): it was saved before its first call" in text
+
+
+def test_the_table_of_arguments_is_what_the_code_does():
+    assert table() in PAGE.read_text()
 
 
 def test_the_table_has_every_class():
-    page = (GOLDEN.parents[2] / "docs" / "migration.md").read_text()
-    for name in norms.ADDONS:
-        assert f"| `Addons>{name}` |" in page
-    for name in norms.CONTRIB:
-        assert f"| `{name}` |" in page
+    for name in [*(f"Addons>{name}" for name in norms.ADDONS), *norms.CONTRIB]:
+        assert f"| `{name}" in PAGE.read_text()

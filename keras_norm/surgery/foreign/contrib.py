@@ -1,16 +1,13 @@
 """The one layer of keras-contrib that none of ours computes."""
 
-import keras
 from keras import constraints, initializers, ops, regularizers
 
 from keras_norm.arguments import register
-
-_AFFINE = ("beta", "gamma")
-_KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+from keras_norm.layers.base import BaseWideArithmetic
 
 
 @register
-class ContribInstanceNormalization(keras.layers.Layer):
+class ContribInstanceNormalization(BaseWideArithmetic):
     """keras-contrib's `InstanceNormalization`, whose ε is added to the standard deviation.
 
         y = gamma · (x - mean) / (√variance + ε) + beta
@@ -23,34 +20,52 @@ class ContribInstanceNormalization(keras.layers.Layer):
         epsilon: Non-negative float.
         center: If `True`, add `beta`.
         scale: If `True`, multiply by `gamma`.
-        **kwargs: `beta_initializer` and so on, for gamma too, and base layer keyword arguments.
+        beta_initializer: Initializer of `beta`.
+        gamma_initializer: Initializer of `gamma`.
+        beta_regularizer: Regularizer of `beta`.
+        gamma_regularizer: Regularizer of `gamma`.
+        beta_constraint: Constraint of `beta`.
+        gamma_constraint: Constraint of `gamma`.
+        **kwargs: Base layer keyword arguments.
     """
 
-    def __init__(self, axis=None, epsilon=1e-3, center=True, scale=True, **kwargs):
-        self._how = {
-            f"{weight}_{kind}": module.get(kwargs.pop(f"{weight}_{kind}", None))
-            for weight in _AFFINE
-            for kind, module in _KINDS.items()
-        }
+    def __init__(
+        self,
+        axis=None,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.axis, self.epsilon, self.center, self.scale = axis, epsilon, center, scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
         self.supports_masking = True
-        self.autocast = False
         self.gamma = self.beta = None
 
     def build(self, input_shape):
         """Creates gamma and beta."""
         shape = (1,) if self.axis is None else (input_shape[self.axis],)
-        for name, wanted, start in (("gamma", self.scale, "ones"), ("beta", self.center, "zeros")):
+        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
             if wanted:
-                how = {kind: self._how[f"{name}_{kind}"] for kind in _KINDS}
-                how["initializer"] = how["initializer"] or start
+                kinds = "initializer", "regularizer", "constraint"
+                how = {kind: getattr(self, f"{name}_{kind}") for kind in kinds}
                 setattr(self, name, self.add_weight(name=name, shape=shape, autocast=False, **how))
 
     def call(self, inputs):
         """Normalizes in float32 or wider."""
-        dtype = keras.backend.result_type(inputs.dtype, self.variable_dtype, "float32")
-        x, rank = ops.cast(inputs, dtype), len(inputs.shape)
+        x, rank = self.cast_up(inputs), len(inputs.shape)
         kept = {0} if self.axis is None else {0, self.axis % rank}
         over = [axis for axis in range(rank) if axis not in kept]
         x = x - ops.mean(x, over, keepdims=True)
@@ -60,20 +75,11 @@ class ContribInstanceNormalization(keras.layers.Layer):
         shape = [-1 if axis in kept - {0} else 1 for axis in range(rank)]
         y = x / (root + self.epsilon)
         if self.gamma is not None:
-            y = y * ops.reshape(ops.cast(self.gamma, dtype), shape)
+            y = y * ops.reshape(ops.cast(self.gamma, x.dtype), shape)
         if self.beta is not None:
-            y = y + ops.reshape(ops.cast(self.beta, dtype), shape)
+            y = y + ops.reshape(ops.cast(self.beta, x.dtype), shape)
         return ops.cast(y, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         """The input's shape."""
         return tuple(input_shape)
-
-    def get_config(self):
-        """All arguments."""
-        names = "axis", "epsilon", "center", "scale"
-        written = {
-            name: _KINDS[name.rpartition("_")[2]].serialize(value)
-            for name, value in self._how.items()
-        }
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}, **written}

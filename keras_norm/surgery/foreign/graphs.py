@@ -51,13 +51,36 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class ModelReader(LayerReader):
-    """A `LayerReader` that makes models, too."""
+    """A `LayerReader` that makes models, too.
+
+    Attributes:
+        twins: By the `id` of a layer, the first one that was made of the same layer of Keras 2.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.twins: dict[int, Any] = {}
+        self._marked: dict[int, Any] = {}
 
     def nested(self, described, shape=None):
         """A layer or model within another."""
-        if is_object(described) and described["class_name"] in MODELS:
-            return self.model(described)
-        return self.layer(described, shape)
+        is_model = is_object(described) and described["class_name"] in MODELS
+        made = self.model(described) if is_model else self.layer(described, shape)
+        mark = described.get("shared_object_id")
+        if isinstance(mark, int):
+            self._keep_marked(mark, made)
+        return made
+
+    def _keep_marked(self, mark, made):
+        """Keeps that Keras 2 had one layer in several models, of which Keras 3 loads no files."""
+        if mark in self._marked:
+            self.twins[id(made)] = self._marked[mark]
+            return
+        self._marked[mark] = made
+        self.notes.append(
+            f"{made.name} ({type(made).__name__}): it stands in several models; now each has a "
+            "layer of its own, with the same weights"
+        )
 
     def model(self, described):
         """The model that a config describes.

@@ -25,6 +25,8 @@ from keras_norm.surgery.foreign.reading import (
 from keras_norm.surgery.foreign.stores import fill, read_groups, read_tree
 from keras_norm.surgery.foreign.weights import Views
 
+_OLD = "1.", "2."  # what versions of Keras begin with that this is for
+
 
 def load_foreign(path, model=None, verbose=True, print_fn=None):
     """Loads a model that Keras 2 saved, with norms of TensorFlow Addons or keras-contrib.
@@ -162,7 +164,7 @@ def _weights(path, model, views):
 
 
 def _check_version(version, path):
-    if not version.startswith(("1.", "2.")):
+    if not version.startswith(_OLD):
         raise broken(
             path,
             f"written by Keras {version or 'of no version'}; `keras.saving.load_model` loads "
@@ -223,7 +225,7 @@ def is_foreign(path):
         if zipfile.is_zipfile(path):
             with opened_zip(path) as archive:
                 metadata = parsed(unpacked(archive, "metadata.json"), path)
-            return str(metadata.get("keras_version", "")).startswith(("1.", "2."))
+            return str(metadata.get("keras_version", "")).startswith(_OLD)
         with opened_h5(path) as file:
-            return text(file.attrs.get("keras_version", "")).startswith(("1.", "2."))
+            return text(file.attrs.get("keras_version", "")).startswith(_OLD)
     return False

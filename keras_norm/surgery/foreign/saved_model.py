@@ -10,6 +10,8 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from keras_norm.surgery.foreign.reading import LARGEST, broken, parsed
 
 _METADATA = "keras_metadata.pb"
+# What TensorFlow raises over a damaged checkpoint.
+_DAMAGED = tf.errors.OpError, DecodeError, IndexError, RuntimeError, ValueError
 
 
 def config_of(folder):
@@ -70,7 +72,7 @@ class Checkpoint:
             self._reader = tf.train.load_checkpoint(str(prefix))
             graph = self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
             self._nodes = TrackableObjectGraph.FromString(graph).nodes
-        except (tf.errors.OpError, DecodeError, ValueError, RuntimeError) as error:
+        except _DAMAGED as error:
             raise broken(prefix, "a checkpoint that TensorFlow cannot read") from error
 
     def node(self, *names, start=0):
@@ -92,11 +94,11 @@ class Checkpoint:
         Raises:
             ValueError: If the object is none, or its data are damaged.
         """
-        keys = [one.checkpoint_key for one in self._nodes[number].attributes]
-        self._used.update(keys)
         try:
+            keys = [one.checkpoint_key for one in self._nodes[number].attributes]
+            self._used.update(keys)
             return self._reader.get_tensor(keys[0])
-        except (IndexError, tf.errors.OpError, ValueError) as error:
+        except _DAMAGED as error:
             raise broken(self.prefix, "a checkpoint without one of its variables") from error
 
     def listed(self):
@@ -109,7 +111,8 @@ class Checkpoint:
         if place is None:
             raise broken(self.prefix, "a checkpoint without a list of the model's weights")
         parts = self.children(place)
-        return [self.value(parts[name]) for name in sorted(parts, key=int)]
+        names = sorted(filter(str.isdecimal, parts), key=int)
+        return [self.value(parts[name]) for name in names]
 
     def read(self, view, number=0):
         """Reads the weights of a layer and the layers within by their attributes' names.

@@ -11,6 +11,7 @@ from keras_norm.layers.activations import ThresholdedLinearUnit
 from keras_norm.layers.batch import BatchRenormalization, GhostBatchNormalization
 from keras_norm.layers.groups import FilterResponseNormalization
 from keras_norm.layers.recurrent import LayerNormLSTMCell, LayerNormSimpleRNNCell
+from keras_norm.ops.weights import norm
 from keras_norm.surgery.copying import children, is_graph
 from keras_norm.surgery.foreign.contrib import ContribInstanceNormalization
 from keras_norm.surgery.foreign.layers import Origin
@@ -26,11 +27,13 @@ class Slot:
         trainable: Whether it was one of its layer's trainable weights.
         variable: The variable that takes its value, or `None`.
         optional: Whether some files leave it out.
+        shape: Its shape; the variable's, or any, if not given.
     """
 
-    def __init__(self, name, trainable, variable=None, optional=False):
+    def __init__(self, name, trainable, variable=None, optional=False, shape=None):
         self.name, self.trainable, self.variable = name, trainable, variable
         self.optional = optional
+        self.shape = shape if variable is None else tuple(variable.shape)
         self.value: Any = None
 
     @property
@@ -39,23 +42,27 @@ class Slot:
         return id(self if self.variable is None else self.variable)
 
     def take(self, value, where):
-        """Takes the value that a file has.
+        """Takes the value that a file has, for `put`.
 
         Raises:
-            ValueError: If it has another number of elements than the variable.
+            ValueError: If it has another shape.
         """
-        self.value = value
-        if self.variable is None:
+        if self.shape is None:
+            self.value = value
             return
-        shape = tuple(self.variable.shape)
         # Keras 2 stored some tables with axes of size 1, and Addons a number as a list of one.
-        if [n for n in value.shape if n != 1] != [n for n in shape if n != 1]:
+        if [n for n in value.shape if n != 1] != [n for n in self.shape if n != 1]:
             raise ValueError(
                 "`path` must hold weights of the shapes that the model has. "
                 f"Received: {self.name!r} of {where} with shape {value.shape}; the model's is "
-                f"{shape}. Check that the file belongs to the model."
+                f"{self.shape}. Check that the file belongs to the model."
             )
-        self.variable.assign(np.reshape(value, shape))
+        self.value = np.reshape(value, self.shape)
+
+    def put(self):
+        """Hands the value, if there is one, to the variable."""
+        if self.variable is not None and self.value is not None:
+            self.variable.assign(self.value)
 
 
 class View:
@@ -108,7 +115,10 @@ class View:
 
 
 def _once(slots):
-    return list({slot.key: slot for slot in reversed(slots)}.values())[::-1]
+    found: dict[int, Slot] = {}
+    for slot in slots:
+        found.setdefault(slot.key, slot)
+    return list(found.values())
 
 
 class Views:
@@ -122,9 +132,14 @@ class Views:
         self._reader = reader
         self.note = reader.notes.append
         self._made: dict[int, View] = {}
+        self._copied: list[tuple[Any, Any]] = []
 
     def __call__(self, layer) -> View:
-        """The view of a layer, one for each."""
+        """The view of a layer, one for each of Keras 2's."""
+        first = self._reader.twins.get(id(layer))
+        if first is not None and first.built:
+            self._copied.append((first, layer))
+            layer = first
         if id(layer) not in self._made:
             self._made[id(layer)] = self._make(layer)
         return self._made[id(layer)]
@@ -134,10 +149,16 @@ class Views:
         return self._reader.order.get(id(model), model.layers)
 
     def finish(self):
-        """What remains to be done when all weights are there."""
-        for view in list(self._made.values()):
+        """Hands all values to the variables, since none is missing, and does what is left then."""
+        views = list(self._made.values())
+        slots = {id(slot): slot for view in views for part in view.walk() for slot in part.own}
+        for slot in slots.values():
+            slot.put()
+        for view in views:
             if view.finish is not None:
                 view.finish()
+        for first, twin in self._copied:
+            twin.set_weights(first.get_weights())
 
     def origin(self, layer):
         """What a layer was in the file; if it was not made from it, what it looks like."""
@@ -228,8 +249,13 @@ def _with_flags(view, layer):
 def _weight(views, layer, origin):
     """Addons keeps v, the kernel, as the wrapper's own, and takes it from the layer within."""
     stored = _single(layer)
+    if layer.data_init:
+        raise ValueError(
+            "`model` must have no `data_init`, which would change the file's lengths. "
+            f"Received: {layer.name!r} with data_init=True. Leave `data_init` out."
+        )
     (g,) = _named(layer, "g", prefix=stored.prefix)
-    done = Slot("initialized", False)
+    done = Slot("initialized", False, shape=())
     own = [g, Slot("v", True, stored.variable), done]
     inner = _without(views(layer.layer), stored.variable)
     # With `data_init` Addons keeps, and saves, a copy of the layer.
@@ -245,25 +271,25 @@ def _weight(views, layer, origin):
 
 
 def _single(layer):
-    """The one weight that a wrapper of Addons has to do with."""
+    """The one weight that a wrapper of Addons has to do with, whose units are its last axis."""
     stored = layer.stored_weights()
-    if len(stored) != 1:
+    if len(stored) != 1 or stored[0].axes != (len(stored[0].shape) - 1,):
+        found = {weight.variable.name: list(weight.axes) for weight in stored}
         raise ValueError(
-            "`model` must have wrappers of one weight each, as TensorFlow Addons has. "
-            f"Received: {layer.name!r} around {layer.layer.name!r}, with "
-            f"{[weight.variable.name for weight in stored]}. Name one of them in `axis`."
+            "`model` must have wrappers of one weight each, along its last axis, as TensorFlow "
+            f"Addons has. Received: {layer.name!r} around {layer.layer.name!r}, along {found}. "
+            'Write for example axis={"kernel": -1}.'
         )
     return stored[0]
 
 
 def _start(layer, stored, g, origin, note):
     """What Addons would have done in the first call."""
-    length = ops.sqrt(ops.sum(ops.square(stored.value()), list(range(len(stored.shape) - 1))))
-    g.variable.assign(length)
+    g.variable.assign(ops.reshape(norm(stored.value(), stored.axes), g.shape))
     if origin.config.get("data_init"):
         note(
             f"{layer.name} (WeightNormalization): it was saved before its first call, whose data "
-            "were to set g and bias; g is the length of the kernel instead"
+            "were to set g and bias; the layer is as if it were not wrapped instead"
         )
 
 
@@ -277,7 +303,7 @@ def _without(view, variable):
 def _spectral(views, layer, origin):
     """Addons keeps the kernel as the wrapper's own, too, and inference uses it as it is."""
     stored = _single(layer)
-    u = Slot("sn_u", False)
+    u = Slot("sn_u", False, shape=stored.shape[-1:])
     own = [Slot("w", True, stored.variable), u]
 
     def finish():
