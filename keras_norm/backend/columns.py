@@ -79,25 +79,7 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
             second gradients are taken.
     """
 
-    def found(x):
-        return statistics(wide(x))
-
-    def quotient(x, gamma, beta, *tables):
-        return forward(wide(x), gamma, beta, *tables)
-
-    def joint(x, gamma, beta):
-        x = wide(x)
-        tables = statistics(x)
-        return forward(x, gamma, beta, *tables), *tables
-
-    def slopes_of(dy, x, gamma, *tables):
-        dx, *rest = backward(dy, wide(x), gamma, *tables)
-        return tf.cast(dx, x.dtype), *rest
-
-    found, quotient, joined, slopes_of = (
-        tf.function(one, jit_compile=True, autograph=False)
-        for one in (found, quotient, joint, slopes_of)
-    )
+    found, quotient, joined, slopes_of = _programs(statistics, forward, backward)
 
     @tf.custom_gradient
     def slope(dy, x, gamma, *tables):
@@ -123,6 +105,28 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
         return (y, *tables), lambda dy, *_: slope(dy, x, gamma, *tables)
 
     return Kernels(found, normalize, both)
+
+
+def _programs(statistics: Any, forward: Any, backward: Any) -> list:
+    """The functions of `assembled`, and the first two in one, compiled for x of any dtype."""
+
+    def found(x):
+        return statistics(wide(x))
+
+    def quotient(x, gamma, beta, *tables):
+        return forward(wide(x), gamma, beta, *tables)
+
+    def joint(x, gamma, beta):
+        x = wide(x)
+        tables = statistics(x)
+        return forward(x, gamma, beta, *tables), *tables
+
+    def slopes(dy, x, gamma, *tables):
+        dx, *rest = backward(dy, wide(x), gamma, *tables)
+        return tf.cast(dx, x.dtype), *rest
+
+    programs = (found, quotient, joint, slopes)
+    return [tf.function(one, jit_compile=True, autograph=False) for one in programs]
 
 
 def wide(x: Any) -> Any:
