@@ -203,7 +203,7 @@ def test_files_that_are_none(tmp_path):
     refuses(tmp_path / "a.h5", "holds weights alone; give the model")
 
 
-@pytest.mark.parametrize("kept", [0, 10, 300])
+@pytest.mark.parametrize("kept", [0, 300])
 @pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])
 def test_folders_with_a_part_cut_off(name, kept, tmp_path):
     shutil.copytree(GOLDEN / "spectral", tmp_path, dirs_exist_ok=True)
