@@ -203,7 +203,7 @@ def test_files_that_are_none(tmp_path):
     refuses(tmp_path / "a.h5", "holds weights alone; give the model")
 
 
-@pytest.mark.parametrize("kept", [0, 10, 300])
+@pytest.mark.parametrize("kept", [0, 300])
 @pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])
 def test_folders_with_a_part_cut_off(name, kept, tmp_path):
     shutil.copytree(GOLDEN / "spectral", tmp_path, dirs_exist_ok=True)
@@ -224,7 +224,7 @@ def test_state_of_wrappers_of_another_shape(name, value, tmp_path):
 
 def test_mutated_files(tmp_path):
     """In a process of its own: HDF5 is not ours to trust. Few here; `FUZZ=20000` asks for more."""
-    attempts = os.environ.get("FUZZ", "45")
+    attempts = os.environ.get("FUZZ", "36")
     files = [GOLDEN / "instance.h5", GOLDEN / "weight_fresh.keras", GOLDEN / "spectral"]
     command = [sys.executable, "-m", "tests.surgery.fuzz_foreign", attempts, tmp_path, *files]
     root = GOLDEN.parents[2]

@@ -72,7 +72,7 @@ class ModelReader(LayerReader):
         return made
 
     def _keep_marked(self, mark, made):
-        """Keeps that Keras 2 had one layer in several models, of which Keras 3 loads no files."""
+        """Notes that Keras 2 had one layer in several models, which Keras 3 cannot load."""
         if mark in self._marked:
             self.twins[id(made)] = self._marked[mark]
             return
