@@ -269,5 +269,14 @@ def test_exported_graphs_and_graphs_of_inference_hold_no_kernel(answers):
     assert compiled_within(training=True) and not compiled_within(training=False)
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("groups", [1, 2, 3, 6, 9, 18])
+def test_averages_over_groups(groups, narrow):
+    """Whatever a group's size is: all channels, 9, 6, 3, 2, or 1."""
+    table, size = data((3, 1, 18)), 18 // groups
+    expected = np.repeat(table.reshape(3, groups, size).mean(-1), size, -1).reshape(3, 1, 18)
+    assert_close(columns._over(tf.constant(table), groups, narrow), expected, 1e-6)
+
+
 def test_slabs_divide_the_rows():
     assert [columns.slabs_of(rows) for rows in (1, 7, 49, 56 * 56, 37)] == [1, 7, 7, 8, 1]

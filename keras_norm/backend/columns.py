@@ -21,6 +21,7 @@ import tensorflow as tf
 
 SLABS = 8
 SHARE = 16  # The shift is the mean over this part of the rows.
+LANES = 8  # Numbers of float32 that a processor computes at once.
 
 
 class Kernels(NamedTuple):
@@ -44,13 +45,14 @@ def slabs_of(rows: int) -> int:
 
 
 @functools.cache
-def kernels(groups: int | None, epsilon: float, shape: Any = None) -> Kernels:
+def kernels(groups: int | None, epsilon: float, dtype: Any, shape: Any = None) -> Kernels:
     """The kernels of one norm.
 
     Args:
         groups: Number of groups of neighbouring channels that share statistics within each table,
             or `None` for statistics of each channel over all tables, as batch norm has them.
         epsilon: Added to the variance.
+        dtype: That of x.
         shape: The only shape that they are for, as eager calls want it: TensorFlow warns of a
             function that they let be compiled for one shape after the other.
 
@@ -58,7 +60,7 @@ def kernels(groups: int | None, epsilon: float, shape: Any = None) -> Kernels:
         Functions of tensors [P, S, C], S and C known, of float32, float16 or bfloat16; y is of
         float32.
     """
-    over = functools.partial(_over, groups=groups)
+    over = functools.partial(_over, groups=groups, narrow=dtype != tf.float32)
     return assembled(
         functools.partial(_statistics, over=over),
         functools.partial(_forward, epsilon=epsilon),
@@ -134,17 +136,26 @@ def wide(x: Any) -> Any:
     return tf.cast(x, tf.float32)
 
 
-def _over(table: Any, groups: int | None) -> Any:
-    """Averages [P, 1, C] over what shares statistics."""
+def _over(table: Any, groups: int | None, narrow: bool = False) -> Any:
+    """Averages [P, 1, C] over what shares statistics.
+
+    What is merely spread over the channels of a group, XLA looks up in every pass over x, which
+    then does not vectorize where groups are small or x is of half precision. What comes out of a
+    reduction it keeps. So each channel gets an average of its own there, of the same parts.
+    """
     channels = table.shape[-1]
     if groups is None:
         tables = tf.cast(tf.maximum(tf.shape(table)[0], 1), table.dtype)
         return tf.reduce_sum(table, 0, keepdims=True) / tables
     if groups == channels:
         return table
-    means = tf.reduce_mean(tf.reshape(table, (-1, groups, channels // groups)), -1, keepdims=True)
-    spread = tf.tile(means, (1, 1, channels // groups))
-    return tf.reshape(spread, (-1, 1, channels))
+    size = channels // groups
+    if groups == 1 or (size >= LANES and not narrow):
+        means = tf.reduce_mean(tf.reshape(table, (-1, groups, size)), -1, keepdims=True)
+        return tf.reshape(tf.tile(means, (1, 1, size)), (-1, 1, channels))
+    parts = next(number for number in range(2, size + 1) if size % number == 0)
+    means = tf.reduce_mean(tf.reshape(table, (-1, groups, 1, parts, size // parts)), 4)
+    return tf.reshape(tf.reduce_mean(tf.tile(means, (1, 1, size, 1)), 3), (-1, 1, channels))
 
 
 def sums(function: Any, *tensors: Any) -> list:

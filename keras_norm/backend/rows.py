@@ -15,12 +15,13 @@ SHARE = 16  # The shift is the mean over this part of the channels.
 
 
 @functools.cache
-def kernels(centred: bool, epsilon: float, shape: Any = None) -> Kernels:
+def kernels(centred: bool, epsilon: float, dtype: Any, shape: Any = None) -> Kernels:
     """The kernels of layer norm, or of RMS norm, which does not centre.
 
     Args:
         centred: Whether the mean is taken out.
         epsilon: Added to the variance, or to the mean square.
+        dtype: That of x.
         shape: The only shape that they are for, as in `columns`.
 
     Returns:

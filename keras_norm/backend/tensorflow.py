@@ -115,7 +115,7 @@ def moments_and_quotient(
     table = _as_table(x, rank_two=over == [last])
     if table is None or not all(_per_channel(weight, table, joint) for weight in (gamma, beta)):
         return NotImplemented
-    found = find(float(epsilon), _eager_shape(x))
+    found = find(float(epsilon), x.dtype, _eager_shape(x))
     if correct is None:
         y, *statistics = found.both(table, *_affine(gamma, beta, x.shape[-1]))
         return tf.reshape(y, _sizes(x)), *_reshaped(statistics, small)
@@ -134,7 +134,7 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     table = _as_table(x, rank_two=True) if tuple(axes) == (len(x.shape) - 1,) else None
     if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
         return NotImplemented
-    found = rows.kernels(False, epsilon, _eager_shape(x))
+    found = rows.kernels(False, epsilon, x.dtype, _eager_shape(x))
     y, *_ = found.both(table, *_affine(gamma, beta, x.shape[-1]))
     return tf.reshape(y, _sizes(x))
 
@@ -151,7 +151,7 @@ def mixture_and_quotient(
     if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
         return NotImplemented
     channels = x.shape[-1]
-    found = columns.kernels(channels, float(epsilon), _eager_shape(x))
+    found = columns.kernels(channels, float(epsilon), x.dtype, _eager_shape(x))
     statistics = found.statistics(tf.stop_gradient(table))
     small, flat = (-1, *(1,) * (last - 1), channels), (-1, 1, channels)
 
