@@ -15,6 +15,10 @@ LOGARITHMS = {"LocalResponseNormalization": 50.0}
 
 NORMS = catalog.of_kind("activations")
 
+ROUNDINGS = {"LayerNormalization": 4.0}
+"""Decibels that the safe form may lose against the plain one, whose short rows go without the
+residual and its roundings; of the others, 2."""
+
 
 def model_of(row):
     """The norm alone; moving variances fit the largest data."""
@@ -51,7 +55,7 @@ def test_exact_for_any_deviation(norm, results):
     decibels = results.decibels(name, "half")
     assert min(decibels.values()) >= LOGARITHMS.get(norm.name, 55.0), decibels
     plain = results.decibels(f"{norm.name}-any", "half")
-    assert decibels["0.02"] >= plain["0.02"] - 2.0, plain  # a rounding or two
+    assert decibels["0.02"] >= plain["0.02"] - ROUNDINGS.get(norm.name, 2.0), plain
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=lambda row: row.name)
