@@ -9,6 +9,7 @@ import keras
 import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, settings
+from tensorflow.python.framework.ops import gradient_registry
 
 from keras_norm.catalog import catalog
 
@@ -52,3 +53,16 @@ def fresh_keras():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(autouse=True)
+def forgotten_graphs():
+    """TensorFlow keeps each custom gradient of a graph, and so the whole graph, for ever.
+
+    Those of a run are gigabytes, which every collection of garbage looks through.
+    """
+    kept = set(gradient_registry.list())
+    yield
+    for name in set(gradient_registry.list()) - kept:
+        if name.startswith("CustomGradient-"):
+            del gradient_registry._registry[name]
