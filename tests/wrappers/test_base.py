@@ -118,7 +118,7 @@ def test_fit(name, fit):
     how, layer = fit
     case = Case(*WRAPPERS[name], *LAYERS[layer])
     model, wrapper = case.model()
-    model.compile(keras.optimizers.Adam(0.02), "mse", **HOWS[how])
+    model.compile(keras.optimizers.SGD(0.3, global_clipnorm=1.0), "mse", **HOWS[how])
     before = {w.name: w.numpy() for w in wrapper.weights}
     x = case.inputs(16)
     y = np.tanh(model.predict(x, verbose=0)) - 0.5
