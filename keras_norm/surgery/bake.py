@@ -12,6 +12,7 @@ from keras_norm.surgery.copying import (
     check_model,
     compile_like,
     copy_state,
+    copy_trainable,
     rebuilt,
 )
 from keras_norm.wrappers.base import BaseWeightWrapper
@@ -107,5 +108,7 @@ def _copy_weights(old, new):
         own.update(id(weight) for weight in wrapper.weights if id(weight) not in inner)
         effective.update((id(weight), value) for weight, value in wrapper.effective_weights())
     kept = [weight for weight in old.weights if id(weight) not in own]
-    for weight, target in zip(kept, new.weights, strict=True):
+    pairs = list(zip(kept, new.weights, strict=True))
+    for weight, target in pairs:
         target.assign(effective.get(id(weight), weight))
+    copy_trainable(pairs)

@@ -247,6 +247,14 @@ def _copy_flags(old, pairs, weights):
     for one in _outermost_first(old):
         if id(one) in twins:
             twins[id(one)].trainable = one.trainable
+    copy_trainable(weights)
+
+
+def copy_trainable(weights):
+    """Copies which weights are trainable, for pairs of an old one and a new one.
+
+    A layer's own flag goes first: to set it sets those of its weights.
+    """
     for weight, target in weights:
         if target.trainable != weight.trainable:
             target.trainable = weight.trainable

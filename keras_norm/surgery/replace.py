@@ -219,6 +219,7 @@ class Exchange:
             raise TypeError(f"a {type(new).__name__} is no layer.")
         if self._old & {id(one) for one in new._flatten_layers()}:
             raise ValueError("it holds a layer of the old model, not a new one.")
+        new.name = layer.name  # before it is built or put into a graph, where names tell apart
         if self._exact:
             build_like(layer, new)
             mine, its = (weights_of(one.weights) for one in (layer, new))

@@ -49,7 +49,9 @@ def test_everything_at_once(tmp_path):
 
 def test_the_models_own_layers_stay_its_own():
     model = keras.Sequential([keras.Input((3,)), WN(layers.Dense(2)), layers.Dense(2)])
+    model.layers[0].layer.bias.trainable = model.layers[1].kernel.trainable = False
     baked = keras_norm.bake(model)
+    assert [weight.trainable for weight in baked.weights] == [True, False, False, True]
     baked.layers[1].kernel.assign(0.0 * baked.layers[1].kernel)
     assert np.abs(model.layers[1].kernel).max() > 0
     assert baked.layers[0].name == model.layers[0].name
