@@ -31,35 +31,34 @@ def compared(model, new, stacklevel):
         stacklevel: Whose line a warning names: 1 is that of the caller.
 
     Returns:
-        A line. A difference that is no rounding is warned of too.
+        A line. A difference that is no rounding is warned of too. What the copy raises on input
+        that the model takes comes through.
     """
     try:
-        errors = _errors(model, new)
+        inputs = _random_inputs(model)
+        expected = _outputs(model, inputs)
+        if not all(np.isfinite(one).all() for one in expected):
+            raise ValueError("on random input the outputs are not finite")
     except Exception as error:  # a model may have demands on its input that no one can know
-        lines = [one for one in str(error).splitlines() if one] or [type(error).__name__]
-        return (
-            f"not compared: {' '.join(lines[:2])}"  # Keras's own first line names the layer alone
-        )
-    line = f"on random input the outputs differ by {max(errors):.1e} of their scale"
+        # The first line of Keras's errors names the layer alone.
+        said = [one for one in str(error).splitlines() if one] or [type(error).__name__]
+        return f"not compared: {' '.join(said[:2])}"
+    pairs = zip(expected, _outputs(new, inputs), strict=True)
+    largest = np.max([distance(*pair) for pair in pairs])
+    line = f"on random input the outputs differ by {largest:.1e} of their scale"
     half = {"float16", "bfloat16"} & {one.compute_dtype for one in model._flatten_layers()}
-    if not all(error <= (HALF_ROUNDING if half else ROUNDING) for error in errors):
+    if not largest <= (HALF_ROUNDING if half else ROUNDING):
         warnings.warn(f"{model.name!r} may not be what it was: {line}.", stacklevel=stacklevel + 1)
     return line
 
 
-def _errors(model, new):
-    """The distance of each output of two models."""
-    inputs = _random_inputs(model)
+def _outputs(model, inputs):
+    """The outputs of a model in float64."""
     # No argument `training`: it would take the place of those that layers are called with. What
     # is called with training=True moves its moments and seeds, of which nothing must stay.
-    outputs = []
-    for one in (model, new):
-        with keras.StatelessScope():
-            outputs.append(keras.tree.flatten(one(inputs)))
-    for expected in outputs[0]:
-        if not np.isfinite(keras.ops.convert_to_numpy(keras.ops.cast(expected, "float64"))).all():
-            raise ValueError("on random input the outputs are not finite")
-    return [distance(*pair) for pair in zip(*outputs, strict=True)]
+    with keras.StatelessScope():
+        outputs = keras.tree.flatten(model(inputs))
+    return [keras.ops.convert_to_numpy(keras.ops.cast(one, "float64")) for one in outputs]
 
 
 def _random_inputs(model):

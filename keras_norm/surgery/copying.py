@@ -325,5 +325,6 @@ def _not_in_config(layer, what):
     return ValueError(
         "`model` must have only layers that their configs describe. "
         f"Received: layer {layer.name!r} of class {type(layer).__name__}, {what}. "
-        "Give the class a `get_config` with all arguments of its constructor."
+        "Give the class a `get_config` with all arguments of its constructor, and register what "
+        "that names by `keras.saving.register_keras_serializable`."
     )
