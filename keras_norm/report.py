@@ -159,7 +159,8 @@ def _answer(twin: Any, weights: list, inputs: list) -> Any:
 def _changed(change: str, twin: Any, weights: list, inputs: list, generator: Any) -> tuple:
     """Weights and inputs after a change."""
     x, *others = inputs
-    factors = generator.uniform(0.5, 4.0, 4096)
+    widest = max(n for array in (x, *weights) for n in (*array.shape, 1))
+    factors = generator.uniform(0.5, 4.0, max(4096, widest))
     if change == "data scale":
         x = x * factors[: len(x)].reshape(-1, *(1,) * (x.ndim - 1))
     elif change == "shift":

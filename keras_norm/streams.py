@@ -84,27 +84,34 @@ def _stream(data: Any, batch_size: Any, steps: int | None) -> tuple[Any, int | N
             f"iterable of batches. Received: data of type {type(data).__name__}. "
             "Pass one array, e.g. `np.asarray(data)`."
         )
-    size, endless = _length(data)
+    check_end(data, steps)
+    return data, _length(data)
+
+
+def check_end(data: Any, steps: int | None) -> None:
+    """Refuses data that is known never to end; of a generator no one knows beforehand."""
+    if isinstance(data, keras.utils.PyDataset):
+        endless = _length(data) is None
+    else:
+        endless = hasattr(data, "cardinality") and int(data.cardinality()) == -1
     if endless and steps is None:
         raise ValueError(
             "`steps` must be given where the data never ends. Received: steps=None "
             f"(data of type {type(data).__name__}). Say how many batches to read."
         )
-    return data, size
 
 
-def _length(data: Any) -> tuple[int | None, bool]:
-    """The number of batches, `None` where it is not known, and whether they never end."""
+def _length(data: Any) -> int | None:
+    """The number of batches, `None` where it is not known or there is no end."""
     if isinstance(data, keras.utils.PyDataset):
         try:
-            size = data.num_batches
+            return data.num_batches
         except NotImplementedError:
-            size = None
-        return size, size is None
+            return None
     if hasattr(data, "cardinality"):  # tf.data: -1 is infinite, -2 unknown
         size = int(data.cardinality())
-        return (size if size >= 0 else None), size == -1
-    return (len(data) if hasattr(data, "__len__") else None), False
+        return size if size >= 0 else None
+    return len(data) if hasattr(data, "__len__") else None
 
 
 def _refuse_ragged_and_sparse(data: Any) -> None:

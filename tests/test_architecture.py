@@ -24,12 +24,16 @@ MAY_IMPORT = {
     "arguments": [],
     "streams": ["arguments"],
     "statistics": [],
+    "configs": [],
     "layers": ["ops", "arguments", "streams", "statistics", *BASES],
     "wrappers": ["ops", "arguments", "wrappers.base"],
     "catalog": ["layers", "wrappers", "catalog"],
-    "surgery": ["ops", "arguments", "layers", "wrappers", "catalog", "statistics", "surgery"],
+    "surgery": [
+        *["ops", "arguments", "configs", "layers", "wrappers", "catalog", "statistics", "streams"],
+        "surgery",
+    ],
     "report": ["ops", "layers", "wrappers", "catalog"],
-    "export": ["backend", "ops", "layers", "wrappers", "catalog", "export"],
+    "export": ["backend", "ops", "configs", "layers", "wrappers", "catalog", "export"],
     "cli": ["catalog", "surgery", "export", "report", "__version__"],
 }
 MAY_IMPORT_TENSORFLOW = (

@@ -1,12 +1,14 @@
 """Exchanges Keras's own norms for those of this package."""
 
 import collections
+import functools
 
 import keras
 
 from keras_norm.layers.batch import BatchNormalization
 from keras_norm.layers.features import LayerNormalization, RMSNormalization
 from keras_norm.layers.groups import GroupNormalization
+from keras_norm.surgery.copying import check_model
 from keras_norm.surgery.replace import Exchange, counted, from_config, maker_of, say
 
 
@@ -22,8 +24,8 @@ def accelerate(model, verbose=True, print_fn=None):
     not, and classes derived from Keras's, which may compute something else.
 
     A subclassed model makes its own layers again when its file is loaded: accelerate it once more.
-    Masks inside of one are not known beforehand; in our layers they count, also where Keras's
-    `GroupNormalization` ignores them.
+    Masks that arise inside of one are not known beforehand; in our layers they count, also where
+    Keras's `GroupNormalization` ignores them.
 
     Args:
         model: A functional, sequential or subclassed model, or one layer, that is built.
@@ -48,7 +50,7 @@ def accelerate(model, verbose=True, print_fn=None):
       BatchNormalization: 1
     [<BatchNormalization name=norm, built=True>]
     """
-    exchange = Exchange(maker_of(DROP_INS), exact=True)
+    exchange = Exchange(maker_of(drop_ins(model)), exact=True)
     new = exchange.run(model)
     exchange.note_derived(model, DROP_INS)
     other = "others" if len(exchange.made) > 1 else "another"
@@ -59,19 +61,24 @@ def accelerate(model, verbose=True, print_fn=None):
     return new
 
 
-def _drop_in(new):
-    """A function from Keras's layer to ours of the same name, if the two agree."""
-
-    def make(layer):
-        reason = _difference(layer)
-        if reason:
-            raise ValueError(reason)
-        return from_config(new, layer)
-
-    return make
+def drop_ins(model):
+    """What makes ours in the place of each of Keras's norms in a model, or says why not."""
+    check_model(model)
+    masked = _masked(model)
+    return {
+        kind: functools.partial(_drop_in, new=new, masked=masked) for kind, new in DROP_INS.items()
+    }
 
 
-def _difference(layer):
+def _drop_in(layer, new, masked):
+    """Our layer in place of Keras's of the same name, if the two agree."""
+    reason = _difference(layer, id(layer) in masked)
+    if reason:
+        raise ValueError(reason)
+    return from_config(new, layer)
+
+
+def _difference(layer, masked):
     """Why Keras's layer computes something else than ours would, or `None`."""
     if not layer.built:
         return None
@@ -86,24 +93,31 @@ def _difference(layer):
         differs = over != [rank - 1]  # it takes masks as if channels were last
     else:
         differs = type(layer) is keras.layers.GroupNormalization or len(over) > 1
-    if differs and _is_masked(layer):
+    if differs and masked:
         return "a mask reaches it, which Keras's layer takes in another way"
     return None
 
 
-def _is_masked(layer):
-    """Whether a mask reaches a layer in a graph."""
-    return any(
-        getattr(tensor, "_keras_mask", None) is not None
-        for node in layer._inbound_nodes
-        for tensor in node.input_tensors
-    )
+def _masked(model):
+    """The `id` of each layer that a mask may reach: in a graph, or from a layer that holds it."""
+    found: set[int] = set()
+    for layer in model._flatten_layers():
+        if id(layer) not in found and any(_has_mask(node) for node in layer._inbound_nodes):
+            found |= {id(one) for one in layer._flatten_layers()}
+    return found
+
+
+def _has_mask(node):
+    """Whether a layer is called with a mask, its own argument or one that comes with a tensor."""
+    masks = keras.tree.flatten(node.arguments.kwargs.get("mask"))
+    masks += [getattr(tensor, "_keras_mask", None) for tensor in node.input_tensors]
+    return any(mask is not None for mask in masks)
 
 
 DROP_INS = {
-    keras.layers.BatchNormalization: _drop_in(BatchNormalization),
-    keras.layers.LayerNormalization: _drop_in(LayerNormalization),
-    keras.layers.GroupNormalization: _drop_in(GroupNormalization),
-    keras.layers.RMSNormalization: _drop_in(RMSNormalization),
+    keras.layers.BatchNormalization: BatchNormalization,
+    keras.layers.LayerNormalization: LayerNormalization,
+    keras.layers.GroupNormalization: GroupNormalization,
+    keras.layers.RMSNormalization: RMSNormalization,
 }
-"""Keras's norms, and what makes ours in their places or says why not."""
+"""Keras's norms, and ours of the same names."""

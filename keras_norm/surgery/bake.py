@@ -1,16 +1,18 @@
 """Puts what norms compute of weights alone into the weights."""
 
+import functools
 from typing import Any
 
 import keras
 
+from keras_norm.configs import from_own_config
 from keras_norm.surgery.copying import (
     Copies,
     build_like,
     check_model,
     compile_like,
     copy_state,
-    custom_objects,
+    copy_trainable,
     rebuilt,
 )
 from keras_norm.wrappers.base import BaseWeightWrapper
@@ -61,12 +63,8 @@ def _new_layer(layer):
     if not isinstance(layer, keras.layers.Layer) or not _wrappers(layer):
         return rebuilt(layer)
     classes = {type(one).__name__: type(one) for one in layer._flatten_layers()}
-    config = _plain(keras.saving.serialize_keras_object(layer), classes)
     try:
-        # The config is that of a live layer, whose functions have been trusted all along.
-        new = keras.saving.deserialize_keras_object(
-            config, {**custom_objects(layer), **classes}, safe_mode=False
-        )
+        new = from_own_config(layer, functools.partial(_plain, classes=classes))
     except (TypeError, ValueError) as error:
         raise _not_in_config(layer, _wrappers(layer)) from error
     if _wrappers(new):
@@ -110,5 +108,7 @@ def _copy_weights(old, new):
         own.update(id(weight) for weight in wrapper.weights if id(weight) not in inner)
         effective.update((id(weight), value) for weight, value in wrapper.effective_weights())
     kept = [weight for weight in old.weights if id(weight) not in own]
-    for weight, target in zip(kept, new.weights, strict=True):
+    pairs = list(zip(kept, new.weights, strict=True))
+    for weight, target in pairs:
         target.assign(effective.get(id(weight), weight))
+    copy_trainable(pairs)

@@ -3,13 +3,13 @@
 import inspect
 import re
 import tempfile
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
+from keras_norm.configs import from_own_config, told_apart
 from keras_norm.surgery.holding import children, is_graph
 
 
@@ -99,41 +99,17 @@ def rebuilt(layer):
     if not isinstance(layer, keras.layers.Layer):
         return type(layer).from_config(layer.get_config())
     try:
-        config = keras.saving.serialize_keras_object(layer)
-        config.pop("build_config", None)
-        config.pop("compile_config", None)
-        # The config is that of a live layer, whose functions have been trusted all along.
-        new = keras.saving.deserialize_keras_object(config, custom_objects(layer), safe_mode=False)
+        new = from_own_config(layer, _of_the_layer_alone)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise _not_in_config(layer, f"whose config fails: {str(error).splitlines()[0]}") from error
     if type(new) is not type(layer):
         raise _not_in_config(layer, f"whose config gives a {type(new).__name__}")
-    for one, twin in zip(layer._flatten_layers(), new._flatten_layers(), strict=False):
-        _keep_functions(one, twin)
     return new
 
 
-def _keep_functions(old, new):
-    """Hands on the functions of a layer: a lambda from a config has lost what it refers to."""
-    names = ["activation"]
-    if isinstance(old, keras.layers.Lambda):
-        names += ["function", "mask", "_output_shape"]
-    for name in names:
-        value = vars(old).get(name)
-        if isinstance(value, types.FunctionType) and isinstance(new, type(old)):
-            setattr(new, name, value)
-
-
-def custom_objects(layer):
-    """Classes and functions that configs in a layer may name, registered or not."""
-    held = layer._flatten_layers()
-    return _named([*held, *(value for one in held for value in vars(one).values())])
-
-
-def _named(values):
-    callables = [value for value in values if callable(value)]
-    classes = [one if hasattr(one, "__name__") else type(one) for one in callables]
-    return {one.__name__: one for one in classes}
+def _of_the_layer_alone(config):
+    """A serialized layer that is to be built and compiled later."""
+    return {k: v for k, v in config.items() if k not in ("build_config", "compile_config")}
 
 
 def build_like(old, new):
@@ -271,6 +247,14 @@ def _copy_flags(old, pairs, weights):
     for one in _outermost_first(old):
         if id(one) in twins:
             twins[id(one)].trainable = one.trainable
+    copy_trainable(weights)
+
+
+def copy_trainable(weights):
+    """Copies which weights are trainable, for pairs of an old one and a new one.
+
+    A layer's own flag goes first: to set it sets those of its weights.
+    """
     for weight, target in weights:
         if target.trainable != weight.trainable:
             target.trainable = weight.trainable
@@ -317,7 +301,7 @@ def _anew(part):
     """What `compile` was given, with a new one of what has a state."""
     if not isinstance(part, (keras.optimizers.Optimizer, keras.metrics.Metric)):
         return part
-    with keras.saving.custom_object_scope(_named([part, *vars(part).values()])):
+    with told_apart([part]):
         return type(part).from_config(part.get_config())
 
 
@@ -341,5 +325,6 @@ def _not_in_config(layer, what):
     return ValueError(
         "`model` must have only layers that their configs describe. "
         f"Received: layer {layer.name!r} of class {type(layer).__name__}, {what}. "
-        "Give the class a `get_config` with all arguments of its constructor."
+        "Give the class a `get_config` with all arguments of its constructor, and register what "
+        "that names by `keras.saving.register_keras_serializable`."
     )

@@ -20,6 +20,7 @@ from keras_norm.surgery.affine import (
     values_of,
 )
 from keras_norm.surgery.bake import bake
+from keras_norm.surgery.comparing import compared, distance
 from keras_norm.surgery.copying import build_like, check_model, rebuilt
 from keras_norm.surgery.holding import children, is_graph
 from keras_norm.surgery.replace import Exchange, counted, dtype_of, say
@@ -62,8 +63,11 @@ def fold(model, verbose=True, print_fn=None):
 
     Each fold is computed in float64 and tried on random input: one that changes the output by more
     than 2e-6 of its largest value is left out. The norm's place is taken by an `Identity` of its
-    name. The new model computes in inference what the old one does, and is not meant for training.
-    The old model stays as it is.
+    name. In the end both models are tried on random input, where its shape is known. A difference
+    of more than 1e-3 of an output's largest value (0.1 where a layer computes in float16 or
+    bfloat16) is no rounding, and is warned of, `verbose` or not. The new model computes in
+    inference what the old one does, and is not meant for training; what is called with
+    `training=True` stays as it is. The old model stays as it is.
 
     Args:
         model: A functional or sequential model, or any layer that is built.
@@ -98,7 +102,8 @@ def fold(model, verbose=True, print_fn=None):
     for layer, values in plan.values.values():
         _assign(exchange.copies(layer), values)
     head = f"folded {counted(plan.folded, 'norm')}"
-    say(model, head, [*lines, *plan.lines(), *_compared(model, new)], verbose, print_fn)
+    lines += [*plan.lines(), compared(model, new, stacklevel=2)]
+    say(model, head, lines, verbose, print_fn)
     return new
 
 
@@ -138,7 +143,7 @@ class _Graph:
                 raise ValueError("it stands at the input")
             if len(self._users[id(tensor)]) > 1:
                 raise ValueError(f"the output of {source.operation.name} goes elsewhere, too")
-            if not passes(source.operation):
+            if not passes(source):
                 return source.operation
             tensor = source.input_tensors[0]
 
@@ -151,7 +156,7 @@ class _Graph:
             if users[0] is None:
                 raise ValueError("no layer follows it")
             node = users[0]
-            if not passes(node.operation):
+            if not passes(node):
                 return node.operation
 
 
@@ -167,6 +172,13 @@ class _Plan:
         held = {id(layer): layer for layer in model._flatten_layers()}
         self._graphs = {i: _Graph(layer) for i, layer in held.items() if _is_open(layer)}
         self._held = held
+        self._in_training = {
+            id(one)
+            for graph in self._graphs.values()
+            for node in graph.nodes
+            if isinstance(node.operation, layers.Layer) and node.arguments.kwargs.get("training")
+            for one in node.operation._flatten_layers()
+        }
         self._uses = collections.Counter(
             id(child)
             for i, layer in held.items()
@@ -239,13 +251,15 @@ class _Plan:
                 return
         self._left[id(norm)] = norm, reasons
 
-    def _passes(self, layer):
-        return type(layer) in PASSING or id(layer) in self.folded
+    def _passes(self, node):
+        layer = node.operation
+        idle = type(layer) in PASSING and id(layer) not in self._in_training
+        return idle or id(layer) in self.folded
 
     def _check_norm(self, node):
         if self._uses[id(node.operation)] > 1:
             raise ValueError("it is shared")
-        if node.arguments.kwargs.get("training"):
+        if id(node.operation) in self._in_training:
             raise ValueError("it is called with training=True")
         dtype = node.input_tensors[0].dtype
         if "float" not in dtype:
@@ -355,34 +369,7 @@ def _random(linear, affine=None):
 
 
 def _check_same(linear, expected, found):
-    error = _distance(expected, found)
+    error = distance(expected, found)
     bound = TOLERANCE.get(linear.compute_dtype, 2e-6)
     if not error <= bound:
         raise ValueError(f"with {linear.name} outputs would differ by {error:.1e} of their scale")
-
-
-def _distance(expected, found):
-    """Largest difference as a share of the largest value."""
-    expected, found = (
-        keras.ops.convert_to_numpy(keras.ops.cast(y, "float64")) for y in (expected, found)
-    )
-    return np.abs(expected - found).max() / max(np.abs(expected).max(), np.finfo("float64").tiny)
-
-
-def _compared(model, new):
-    """How far the outputs of both models are apart on random input, as a line."""
-    tensors = keras.tree.flatten(model.inputs) if is_graph(model) else []
-    known = [None not in tensor.shape[1:] and not tensor.sparse for tensor in tensors]
-    if not tensors or not all(known) or any(tensor.dtype == "string" for tensor in tensors):
-        return
-    random = np.random.default_rng(1)
-    x = [
-        random.normal(size=(2, *tensor.shape[1:])) * ("float" in tensor.dtype) for tensor in tensors
-    ]
-    x = [keras.ops.cast(one, tensor.dtype) for one, tensor in zip(x, tensors, strict=True)]
-    single = isinstance(model, keras.Sequential)
-    inputs = x[0] if single else keras.tree.pack_sequence_as(model.input, x)
-    with keras.StatelessScope():  # a norm that is called with training=True moves its moments
-        outputs = [keras.tree.flatten(one(inputs, training=False)) for one in (model, new)]
-    error = max(_distance(expected, found) for expected, found in zip(*outputs, strict=True))
-    yield f"on random input the outputs differ by {error:.1e} of their scale"

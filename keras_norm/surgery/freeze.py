@@ -5,7 +5,7 @@ import functools
 import keras
 
 from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
-from keras_norm.surgery.accelerate import DROP_INS
+from keras_norm.surgery.accelerate import drop_ins
 from keras_norm.surgery.recalibrate import is_stateful
 from keras_norm.surgery.replace import Exchange, counted, maker_of, say
 
@@ -55,7 +55,7 @@ def freeze(model, affine=True, verbose=True, print_fn=None):
     >>> norm.trainable, norm.freeze_statistics
     (True, True)
     """
-    table = {} if affine else {THEIRS: DROP_INS[THEIRS]}
+    table = {} if affine else {THEIRS: drop_ins(model)[THEIRS]}
     exchange = Exchange(maker_of(table), exact=True)
     new = exchange.run(model, functools.partial(_freeze_norms, affine=affine))
     exchange.note_derived(model, table)

@@ -14,6 +14,7 @@ from keras_norm.layers.recurrent_batch import BatchNormLSTMCell
 from keras_norm.layers.whitening import BaseWhitening
 from keras_norm.ops import axes, count, moments
 from keras_norm.statistics import comoments, merge
+from keras_norm.streams import check_end
 from keras_norm.surgery.replace import Exchange, maker_of
 
 
@@ -37,7 +38,9 @@ def recalibrate(model, data, steps=None, batch_size=None, verbose="auto"):
         data: What `model.predict` takes: an array, a list or dictionary of them for several inputs;
             or batches from a `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator. Of
             batches that are tuples (inputs, targets, ...) the inputs count.
-        steps: Integer, the number of batches; needed where the data never ends.
+        steps: Integer, the number of batches; needed where the data never ends. A generator, which
+            does not say whether it ends, is read as in `model.fit`: until it does, for ever if it
+            does not.
         batch_size: Integer, rows of a batch where `data` is of arrays; 32 if not given.
         verbose: Whether to show a progress bar, as in `model.predict`.
 
@@ -46,8 +49,8 @@ def recalibrate(model, data, steps=None, batch_size=None, verbose="auto"):
 
     Raises:
         TypeError: If `model` is none.
-        ValueError: If it is not built or has layers that their configs do not describe, if the data
-            never ends and `steps` is not given, or if a norm saw no data or data that is not
+        ValueError: If it is not built or has layers that their configs do not describe, if a data
+            set never ends and `steps` is not given, or if a norm saw no data or data that is not
             finite.
 
     Example:
@@ -62,11 +65,7 @@ def recalibrate(model, data, steps=None, batch_size=None, verbose="auto"):
         [Wu and Johnson, 2021](https://arxiv.org/abs/2105.07576), section 3 (PreciseBN). Deviation:
         batches are merged by their counts, what lies between their means included.
     """
-    if steps is None and hasattr(data, "cardinality") and int(data.cardinality()) == -1:
-        raise ValueError(
-            "`steps` must be given where the data never ends. Received: steps=None "
-            f"(data of type {type(data).__name__}). Say how many batches to read."
-        )
+    check_end(data, steps)
     copy, measuring = Exchange(lambda layer: None), Exchange(maker_of(_BY_BATCH))
     new, through = copy.run(model), measuring.run(model)
     records = []

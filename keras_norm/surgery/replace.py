@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_norm.configs import told_apart
 from keras_norm.layers.batch import BatchRenormalization
 from keras_norm.surgery.copying import (
     Copies,
@@ -15,7 +16,6 @@ from keras_norm.surgery.copying import (
     carried,
     check_model,
     complete,
-    custom_objects,
     rebuilt,
     weights_of,
 )
@@ -219,6 +219,7 @@ class Exchange:
             raise TypeError(f"a {type(new).__name__} is no layer.")
         if self._old & {id(one) for one in new._flatten_layers()}:
             raise ValueError("it holds a layer of the old model, not a new one.")
+        new.name = layer.name  # before it is built or put into a graph, where names tell apart
         if self._exact:
             build_like(layer, new)
             mine, its = (weights_of(one.weights) for one in (layer, new))
@@ -311,8 +312,11 @@ class _OfClass:
         self._given = getattr(value, "keywords", {})
 
     def __call__(self, layer):
+        return from_config(self._kind, layer, self._arguments)
+
+    def _arguments(self, layer):
         known = {name: one for name, one in self._config(layer).items() if self._knows(name)}
-        return from_config(self._kind, layer, {**known, "dtype": dtype_of(layer), **self._given})
+        return {**known, "dtype": dtype_of(layer), **self._given}
 
     def dropped(self, layer):
         """The arguments of the old layer that were set to something and are lost."""
@@ -353,8 +357,7 @@ def dtype_of(layer):
     return policy.name if type(policy) is keras.DTypePolicy else policy
 
 
-def from_config(kind: Any, layer, config=None):
-    """A layer of a class with a layer's config, or one made of it."""
-    # Initializers and the like need not be registered.
-    with keras.saving.custom_object_scope(custom_objects(layer)):
-        return kind.from_config(layer.get_config() if config is None else config)
+def from_config(kind: Any, layer, config_of: Callable[[Any], Any] | None = None):
+    """A layer of a class with a layer's config, or with what a function makes of the layer."""
+    with told_apart(layer._flatten_layers()):  # initializers and the like need not be registered
+        return kind.from_config(layer.get_config() if config_of is None else config_of(layer))

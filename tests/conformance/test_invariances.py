@@ -75,5 +75,7 @@ def test_readme_shows_the_measured_table():
 def test_a_layer_that_is_not_built_needs_a_shape():
     with pytest.raises(ValueError, match="`input_shape` must be given for a layer that is not"):
         keras_norm.invariances(keras_norm.LayerNormalization())
+    wide = keras_norm.invariances(keras_norm.LayerNormalization(), (2, 5000))
     measured = keras_norm.invariances(keras_norm.LayerNormalization(), (4, 5, 6))
+    assert wide.holds == measured.holds
     assert "data scale" in measured.holds and "stays" in str(measured) and len(measured) == 6

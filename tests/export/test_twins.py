@@ -61,13 +61,23 @@ def network(*path):
     return keras.Sequential([keras.Input((4,)), *path], name="net")
 
 
-def test_functions_of_one_name_are_not_mixed_up(tmp_path):
-    """A config has nothing but their name."""
-    near, far = plus(1.0), plus(2.0)
-    model = network(*[layers.Dense(4, to, dtype="mixed_float16") for to in (near, near)])
-    assert [layer.activation for layer in in_float32(model).layers] == [near, near]
-    model = network(*[layers.Dense(4, to, dtype="mixed_float16") for to in (near, far)])
-    message = r"`model` must be .* Received: model='net', where two .* named 'shifted'\. Build"
+def test_functions_of_one_name_are_not_mixed_up():
+    """A config has nothing but their name, and of a lambda not what it refers to."""
+    given = [plus(1.0), plus(2.0), lambda x: np.pi * x, keras.activations.relu, relu, "relu"]
+    model = network(*[layers.Dense(4, to, dtype="mixed_float16") for to in given])
+    given[-1] = keras.activations.relu
+    assert [layer.activation for layer in in_float32(model).layers] == given
+    assert [one.__name__ for one in given[:3]] == ["shifted", "shifted", "<lambda>"]
+
+
+def relu(x):
+    return 2.0 * keras.ops.relu(x)
+
+
+def test_classes_of_one_name_are_refused(tmp_path):
+    other = type("Dense", (Dense,), {})
+    model = network(*[kind(4, dtype="mixed_float16") for kind in (Dense, other)])
+    message = r"`model` must be .* Received: model='net', where two .* named 'Dense': register"
     with pytest.raises(ValueError, match=message):
         export_litert(model, tmp_path / "model.tflite")
 

@@ -414,6 +414,32 @@ def test_a_mask_that_keras_ignores(layer):
     assert_same(model, new, x, 1e-4)
 
 
+@pytest.mark.parametrize("how", ["masking", "argument"])
+def test_a_mask_that_reaches_a_model_reaches_the_norms_in_it(how):
+    layer = layers.GroupNormalization(2, name="group")
+    within = keras.Sequential([keras.Input((5, 4)), layer], name="within")
+    inner = keras.Sequential([keras.Input((5, 4)), layers.ReLU(), within], name="inner")
+    inputs = keras.Input((5, 4))
+    if how == "argument":
+        outputs = inner(inputs, mask=keras.ops.any(inputs != 0.0, -1))
+    else:
+        outputs = inner(layers.Masking()(inputs))
+    model = randomized(keras.Model(inputs, layers.BatchNormalization()(outputs)))
+    new, said = text(model)
+    assert "left alone: group (GroupNormalization): a mask reaches it" in said
+    x = some(3, 5, 4)
+    x[:, 3:] = 0.0
+    np.testing.assert_allclose(new(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_models_of_several_inputs_are_not_taken_for_masked():
+    norm = layers.GroupNormalization(2)
+    inputs = [keras.Input((5, 4)), keras.Input((5, 4))]
+    inner = keras.Model(inputs, norm(layers.Add()(inputs)))
+    outer = [keras.Input((5, 4)), keras.Input((5, 4))]
+    accelerated(keras.Model(outer, inner(outer)), 1)
+
+
 def test_nothing_to_exchange():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2), keras_norm.RMSNormalization()])
     new, said = text(model)

@@ -49,7 +49,9 @@ def test_everything_at_once(tmp_path):
 
 def test_the_models_own_layers_stay_its_own():
     model = keras.Sequential([keras.Input((3,)), WN(layers.Dense(2)), layers.Dense(2)])
+    model.layers[0].layer.bias.trainable = model.layers[1].kernel.trainable = False
     baked = keras_norm.bake(model)
+    assert [weight.trainable for weight in baked.weights] == [True, False, False, True]
     baked.layers[1].kernel.assign(0.0 * baked.layers[1].kernel)
     assert np.abs(model.layers[1].kernel).max() > 0
     assert baked.layers[0].name == model.layers[0].name
@@ -97,6 +99,30 @@ def test_what_a_data_norm_has_learned_and_inputs_stay():
     assert baked.inputs[1].sparse and baked.compiled
     for one, other in zip(model(x), baked(x), strict=True):
         np.testing.assert_allclose(other, one, atol=1e-6)
+
+
+def times(factor):
+    def scaled(x):
+        return factor * x
+
+    return scaled
+
+
+def test_functions_of_one_name_and_lambdas_stay_those_they_are():
+    """Where Keras's own config has the name alone, or the code."""
+    given = [times(2.0), times(3.0), lambda x: np.pi * x]
+    inner = [WN(layers.Dense(3, activation=one, kernel_regularizer=one)) for one in given]
+    inner = keras.Sequential([keras.Input((3,)), *inner, layers.Lambda(given[2])])
+    outer = layers.TimeDistributed(inner)
+    model = keras.Sequential([keras.Input((2, 3)), outer, layers.Dense(2, lambda x: np.e * x)])
+    x = np.ones((1, 2, 3), "float32")
+    verbs = (keras_norm.bake, keras_norm.fold, keras_norm.freeze, keras_norm.accelerate)
+    for verb in verbs:
+        new = verb(model) if verb is keras_norm.bake else verb(model, verbose=False)
+        np.testing.assert_allclose(new(x), model(x), rtol=1e-5)
+        dense = [one for one in new._flatten_layers() if type(one) is layers.Dense]
+        found = {id(one.kernel.regularizer) for one in dense} - {id(None)}
+        assert found == {id(one) for one in given}
 
 
 class Hidden(keras.Model):

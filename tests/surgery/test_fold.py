@@ -165,6 +165,71 @@ def test_what_must_not_fold_and_why(said):
         assert f": {reason}" in line
 
 
+def test_what_is_called_in_training_stays(said):
+    """A norm by the model around it, and one behind a dropout that drops in inference, too."""
+    inputs = keras.Input((4,))
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3), BN(name="held")], name="inner")
+    x = layers.Dropout(0.5, name="drop")(layers.Dense(3)(inner(inputs, training=True)))
+    x = layers.Dense(3, name="d")(BN(name="front")(x))
+    x = BN(name="behind")(layers.Dropout(0.5, name="on")(x, training=True))
+    x = layers.Dropout(0.5, name="two")(layers.Reshape((3, 1))(x), training=True)
+    model = trained(keras.Model(inputs, x, name="m"))
+    model.get_layer("behind").moving_mean.assign([5.0, 5.0, 5.0])
+    new = keras_norm.fold(model, print_fn=said)
+    assert identities(new) == {"front"}
+    assert said.of("left alone: held (BatchNormalization): it is called with training=True")
+    assert said.of("left alone: behind (BatchNormalization): on (Dropout) cannot take it in; ")
+    assert float(said[-1].split()[-4]) < 1e-5  # both draw the same numbers
+
+
+def test_a_bias_in_front_of_an_active_dropout_stays(said):
+    inner = [keras.Input((5, 3)), layers.Conv1D(4, 2), layers.Dropout(0.5)]
+    inner = keras.Sequential([*inner, keras_norm.InstanceNormalization()])
+    inputs = keras.Input((5, 3))
+    keras_norm.fold(trained(keras.Model(inputs, inner(inputs, training=True))), print_fn=said)
+    assert not said.of("redundant")
+
+
+class Picky(layers.Layer):
+    """Takes three rows and no others."""
+
+    def call(self, x):
+        if x.shape[0] not in (3, None):
+            raise ValueError("three rows\nand\nno others")
+        return x
+
+
+def test_models_that_demand_a_batch_size(said):
+    for batch_size, last in ((1, "on random input"), (None, "not compared: ")):
+        inputs = keras.Input((4, 3), batch_size=batch_size)
+        x = BN()(layers.Dense(4)(inputs))
+        x = layers.LSTM(2, stateful=True)(x) if batch_size else Picky()(x)
+        keras_norm.fold(trained(keras.Model(inputs, keras.ops.reshape(x, (-1, 2)))), print_fn=said)
+        assert said[-1].startswith(last)
+    assert "three rows" in said[-1] and "no others" not in said[-1]
+
+
+class Counting(layers.Layer):
+    """Computes something else in each copy."""
+
+    made = 0
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        Counting.made += 1
+        self.number = float(Counting.made)
+
+    def call(self, x):
+        return self.number * x
+
+
+def test_a_difference_is_warned_of_whether_verbose_or_not():
+    model = stack(layers.Dense(3), BN(), Counting(), shape=(4,))
+    with pytest.warns(UserWarning, match=r"'m' may not be .*differ by .* of their scale") as found:
+        keras_norm.fold(model, verbose=False)
+    assert __file__ in {one.filename for one in found}
+
+
 def test_layers_that_are_shared_or_held_by_others(said):
     inputs = keras.Input((4, 3))
     dense = layers.Dense(3, name="dense")

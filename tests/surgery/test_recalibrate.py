@@ -211,6 +211,10 @@ def test_what_is_no_moment_of_an_input_is_named():
         keras_norm.recalibrate(model, DATA.reshape(-1, 6), verbose=0)
 
 
+class Endless(keras.utils.PyDataset):
+    num_batches = None
+
+
 def test_bad_data_and_models():
     model = keras.Sequential([keras.Input((6,)), BN(name="norm")])
     x = DATA.reshape(-1, 6)
@@ -219,8 +223,9 @@ def test_bad_data_and_models():
         ValueError, match=r"`data` must reach each norm.*NaN or infinity at.*'norm'"
     ):
         keras_norm.recalibrate(model, x, verbose=0)
-    endless = tf.data.Dataset.from_tensor_slices(DATA).batch(4).repeat()
-    with pytest.raises(ValueError, match="`steps` must be given where the data never ends"):
-        keras_norm.recalibrate(model, endless)
+    endless = tf.data.Dataset.from_tensor_slices(DATA).batch(4).repeat(), Endless()
+    for data in endless:
+        with pytest.raises(ValueError, match="`steps` must be given where the data never ends"):
+            keras_norm.recalibrate(model, data)
     with pytest.raises(TypeError, match="`model` must be a Keras model or layer"):
         keras_norm.recalibrate(3, DATA)

@@ -178,6 +178,18 @@ def test_functions_as_values():
     assert len(lines) == 2 and "r: ReLU -> ELU" in lines[1]
 
 
+@pytest.mark.parametrize("name", ["gn", "taken", None])
+def test_names_that_a_function_gives_do_not_count(name):
+    """They may occur twice, or be those of other layers, as may those that Keras makes up."""
+    keras.utils.clear_session()  # which numbers names anew
+    taken = layers.Dense(4, name="taken" if name else "group_normalization")
+    model = keras.Sequential([keras.Input((4,)), BN(), taken, BN()])
+    model = trained(keras.Model(model.inputs, model.outputs))
+    make = functools.partial(keras_norm.GroupNormalization, groups=2, name=name)
+    new, _ = replaced(model, {BN: lambda old: make()})
+    assert new.layers[1].gamma.path.startswith(model.layers[1].name)
+
+
 def test_derived_classes_are_named():
     class Derived(BN):
         pass
