@@ -1,5 +1,7 @@
 """Compiled kernels against the definition in float64: hard inputs, odd shapes, second gradients."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -188,6 +190,38 @@ def test_gamma_and_beta_of_each_sample(answers):
     for actual, expected in zip(*results, strict=True):
         assert_close(actual, expected.numpy(), 1e-5)
     assert answers == [True, False]
+
+
+def test_weights_of_each_sample_and_shared_ones_meet_one_program(answers):
+    """TensorFlow runs shared weights by the program that was traced for those of each sample."""
+    layer = built(catalog["instance"], (3, 4, 5, 6), center=False, scale=False, epsilon=2e-3)
+    x, dy = data((3, 4, 5, 6)), data((3, 4, 5, 6), 3)
+
+    def slopes(x, dy, gamma, beta, training):
+        with tf.GradientTape() as outer:
+            outer.watch([x, gamma])
+            with tf.GradientTape() as inner:
+                inner.watch([x, gamma, beta])
+                y = layer.normalize_with(x, gamma, beta, training=training)
+            first = inner.gradient(y, [x, gamma, beta], dy)
+            loss = tf.add_n([tf.reduce_sum(tf.sin(one)) for one in first])
+        return *first, *outer.gradient(loss, [x, gamma])
+
+    batch = tf.TensorSpec((None, 4, 5, 6))
+    for known, given in ((None, 3), (None, 1), (1, 1)):  # one condition serves all samples
+        signature = [batch, batch, tf.TensorSpec((known, 1, 1, 6)), tf.TensorSpec((1, 1, 1, 6))]
+        weights = data((given, 1, 1, 6), 1), data((1, 1, 1, 6), 2)
+        results = [
+            tf.function(
+                functools.partial(slopes, training=training),
+                input_signature=signature,
+                autograph=False,
+            )(x, dy, *weights)
+            for training in (True, False)
+        ]
+        for actual, expected in zip(*results, strict=True):
+            assert_close(actual, expected.numpy(), 2e-5)
+    assert answers == [True, False] * 3
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_norm.backend.columns import Kernels, assembled, like, sums
+from keras_norm.backend.columns import Kernels, assembled, sums
 
 SHARE = 16  # The shift is the mean over this part of the channels.
 
@@ -75,7 +75,7 @@ def _backward(dy: Any, x: Any, gamma: Any, *tables: Any, centred: bool, epsilon:
         return d * (((one - s) - r) * f), d
 
     dgamma, dbeta = sums(parts, dy, x, shift, residual, rate)
-    return dx, like(dgamma, gamma), like(dbeta, gamma)
+    return dx, dgamma, dbeta
 
 
 def _definition(x: Any, gamma: Any, centred: bool, epsilon: float) -> Any:

@@ -117,12 +117,12 @@ def moments_and_quotient(
         return NotImplemented
     found = find(float(epsilon), x.dtype, _eager_shape(x))
     if correct is None:
-        y, *statistics = found.both(table, *_affine(gamma, beta, x.shape[-1]))
+        y, *statistics = found.both(table, *_affine(gamma, beta, table))
         return tf.reshape(y, _sizes(x)), *_reshaped(statistics, small)
     statistics = found.statistics(tf.stop_gradient(table))
     constants = _reshaped(statistics, small)
     gamma, beta = correct(*constants, gamma, beta)
-    y = found.normalize(table, *_affine(gamma, beta, x.shape[-1]), *statistics)
+    y = found.normalize(table, *_affine(gamma, beta, table), *statistics)
     return tf.reshape(y, _sizes(x)), *constants
 
 
@@ -135,7 +135,7 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
         return NotImplemented
     found = rows.kernels(False, epsilon, x.dtype, _eager_shape(x))
-    y, *_ = found.both(table, *_affine(gamma, beta, x.shape[-1]))
+    y, *_ = found.both(table, *_affine(gamma, beta, table))
     return tf.reshape(y, _sizes(x))
 
 
@@ -162,7 +162,7 @@ def mixture_and_quotient(
         factor = given[0] / tf.sqrt(spread + epsilon)
         return factor, given[1] - ((nearby - shift) + rest) * factor
 
-    arguments = [*_affine(gamma, beta, channels), *weights]
+    arguments = [*_affine(gamma, beta, table), *weights]
     y = blends.quotient(table, tables, statistics, arguments, _eager_shape(x))
     return tf.reshape(y, _sizes(x)), *_reshaped(statistics, small)
 
@@ -220,11 +220,19 @@ def _per_channel(weight, table, joint):
     return own and channels == table.shape[-1] and all(size == 1 for size in space)
 
 
-def _affine(gamma, beta, channels):
-    """gamma and beta as tables [P or 1, 1, C]."""
+def _affine(gamma, beta, table):
+    """gamma and beta as tables [P or 1, 1, C], the 1 a size that graphs know."""
+    channels = table.shape[-1]
+
+    def tabled(weight):
+        flat = tf.reshape(weight, (weight.shape[0] or -1, 1, channels))
+        if weight.shape[0] is not None:
+            return flat
+        return tf.broadcast_to(flat, (tf.shape(table)[0], 1, channels))
+
     gamma = tf.ones((1, 1, channels)) if gamma is None else gamma
     beta = tf.zeros((1, 1, channels)) if beta is None else beta
-    return [tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta)]
+    return [tabled(weight) for weight in (gamma, beta)]
 
 
 def _sizes(x):
