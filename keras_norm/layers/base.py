@@ -5,7 +5,7 @@ from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
 from keras_norm.arguments import KeepsArguments, check_number
-from keras_norm.ops import Moments, affine, axes, count, standardize, widened
+from keras_norm.ops import Moments, affine, axes, count, standardize, visible, widened
 
 AFFINE = frozenset(
     f"{weight}_{what}"
@@ -154,6 +154,8 @@ class BaseNormalization(BaseWideArithmetic):
         x = self.cast_up(inputs)
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
         mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
+        if mask is not None:
+            x = self.cast_up(visible(inputs, mask))
         y = self.normalize(x, gamma, beta, training, mask)
         return ops.cast(y, self.compute_dtype)
 
@@ -171,6 +173,7 @@ class BaseNormalization(BaseWideArithmetic):
             The normalized tensor, in the compute dtype.
         """
         mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
+        x = visible(x, mask)
         if self.affine_last:  # the equation may join them with factors of its own
             y = self.normalize(x, gamma, beta, training, mask)
         else:

@@ -184,7 +184,8 @@ def averager(
     divisor = ops.where(total > 0, total, ops.ones_like(total))
 
     def average(*tensors: Any) -> list:
-        # A mask selects instead of multiplying, so that a NaN that it hides stays hidden.
+        # A mask selects instead of multiplying, so that a NaN that it hides stays hidden from the
+        # result; `visible` keeps it from the gradients.
         if weights is not None and standardize_dtype(weights.dtype) == "bool":
             tensors = tuple(ops.where(weights, values, ops.zeros_like(x)) for values in tensors)
         elif weights is not None:
