@@ -273,6 +273,11 @@ def test_what_the_kernels_decline(monkeypatch):
     assert declined(training=None)
     monkeypatch.setattr(fast, "WORTHWHILE", 2 * 4 * 4 * 6 + 1)
     assert declined()
+    for wanted, answered in ((16 * 4 * 4 * 6, True), (16 * 4 * 4 * 6 + 1, False)):
+        monkeypatch.setattr(fast, "WORTHWHILE", wanted)  # a batch of unknown size counts as 16
+        function = tf.function(lambda x: tf.constant(declined(x=x)), autograph=False)
+        traced = function.get_concrete_function(tf.TensorSpec((None, 4, 4, 6)))
+        assert traced(tf.zeros((1, 4, 4, 6))) == (not answered)
     monkeypatch.setattr(fast, "WORTHWHILE", 0)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     assert declined()
@@ -281,6 +286,8 @@ def test_what_the_kernels_decline(monkeypatch):
 def test_eager_calls_compile_for_so_many_shapes(monkeypatch, caplog):
     monkeypatch.setattr(fast, "EAGER_SHAPES", 7)
     monkeypatch.setattr(fast, "_eager_shapes", set())
+    for size in range(2, 12):  # what is declined for another reason does not count
+        assert declined(x=tf.zeros((2, size, 4, 5)), gamma=tf.zeros((2, size, 4, 5)))
     shapes = [(2, size, 4, 6) for size in range(2, 12)]
     answers = [not declined(x=tf.zeros(shape)) for shape in shapes]
     assert answers == [True] * 7 + [False] * 3

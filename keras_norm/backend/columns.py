@@ -7,7 +7,7 @@ Each kernel is compiled by XLA, alone or with what surrounds it. What makes them
   slabs, and the expressions of all slabs are added up elementwise, which vectorizes; what is left
   to reduce is one slab.
 - Σ(x - s) and Σ(x - s)² need one pass between them where s is known beforehand. s is the mean over
-  the first sixteenth of the rows. (s - mean)² is at most 16 times the variance, so that
+  the first sixteenth of the rows, rounded up. (s - mean)² is at most 16 times the variance, so that
   Σ(x - s)²/n - (Σ(x - s)/n)² loses four bits at the very most, for any mean of the data (Chan,
   Golub, LeVeque 1983).
 - The gradient is written by hand and keeps x and small tables, x in the dtype that it came in: what
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 SLABS = 8
-SHARE = 16  # The shift is the mean over this part of the rows.
+SHARE = 16  # The shift is the mean over this part of the rows, rounded up.
 LANES = 8  # Numbers of float32 that a processor computes at once.
 
 
@@ -176,7 +176,7 @@ def sums(function: Any, *tensors: Any) -> list:
 
 def _statistics(x: Any, over: Any) -> tuple:
     rows = x.shape[1]
-    shift = over(tf.reduce_mean(x[:, : max(rows // SHARE, 1)], 1, keepdims=True))
+    shift = over(tf.reduce_mean(x[:, : -(-rows // SHARE)], 1, keepdims=True))
     # Rounded to its dtype in every kernel that reads it, also where products and sums are joined.
     shift = tf.maximum(shift, x.dtype.min)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_norm.backend.columns import Kernels, assembled, sums
 
-SHARE = 16  # The shift is the mean over this part of the channels.
+SHARE = 16  # The shift is the mean over this part of the channels, rounded up.
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def _statistics(x: Any, centred: bool) -> tuple:
         (square,) = _row_sums(x * x)
         none = tf.zeros_like(square)
         return none, none, square / channels
-    some = x[:, :, : max(channels // SHARE, 1)]
+    some = x[:, :, : -(-channels // SHARE)]
     (shift,) = _row_sums(some)
     shift = tf.maximum(shift / some.shape[2], x.dtype.min)  # rounded, as in `columns`
     distance = x - shift
