@@ -192,6 +192,20 @@ def test_gamma_and_beta_of_each_sample(answers):
     assert answers == [True, False]
 
 
+def test_forward_mode_is_refused_and_runs_as_defined(answers):
+    """No tape records there, so that a kernel would answer with half of a derivative."""
+    x, v, dy = (tf.constant(data(SHAPES[0], seed)) for seed in (0, 2, 3))
+    for name in ("group", "rms", "switchable"):
+        layer = built(catalog[name], SHAPES[0])
+        with tf.autodiff.ForwardAccumulator(x, v), pytest.raises(Exception, match="portable_only"):
+            layer(x, training=True)
+        _, dx, _ = backward(layer, "eager", True)(x, dy)
+        with portable_only(), tf.autodiff.ForwardAccumulator(x, v) as forward:
+            slope = forward.jvp(layer(x, training=True))
+        assert_close(tf.reduce_sum(slope * dy), tf.reduce_sum(dx * v), 1e-5)
+    assert all(answers)
+
+
 def test_weights_of_each_sample_and_shared_ones_meet_one_program(answers):
     """TensorFlow runs shared weights by the program that was traced for those of each sample."""
     layer = built(catalog["instance"], (3, 4, 5, 6), center=False, scale=False, epsilon=2e-3)

@@ -218,6 +218,22 @@ def like(table: Any, weight: Any) -> Any:
     return tf.reduce_sum(table, 0, keepdims=True) if weight.shape[0] == 1 else table
 
 
+def connected(gradients: Any, inputs: Any) -> list:
+    """Gradients that a tape found, zeros for inputs that the result does not depend on.
+
+    Raises:
+        NotImplementedError: If the first has none, on which every result depends: while TensorFlow
+            differentiates in forward mode, no other tape records.
+    """
+    if gradients[0] is None:
+        raise NotImplementedError(
+            "Kernels must be differentiated by `tf.GradientTape` alone. Received: a call within "
+            "`tf.autodiff.ForwardAccumulator`. Call the layer within `keras_norm.portable_only()`."
+        )
+    pairs = zip(gradients, inputs, strict=True)
+    return [tf.zeros_like(one) if gradient is None else gradient for gradient, one in pairs]
+
+
 def _definition(x: Any, gamma: Any, over: Any, epsilon: float) -> Any:
     centred = x - over(tf.reduce_mean(x, 1, keepdims=True))
     variance = over(tf.reduce_mean(centred * centred, 1, keepdims=True))
@@ -230,5 +246,5 @@ def _slope_by_definition(dy: Any, x: Any, gamma: Any, definition: Any) -> tuple:
         each = tf.broadcast_to(gamma, (tf.shape(x)[0], 1, gamma.shape[-1]))
         tape.watch([x, each])
         y = definition(wide(x), each)
-    dx, dgamma = tape.gradient(y, [x, each], dy)
+    dx, dgamma = connected(tape.gradient(y, [x, each], dy), [x, each])
     return dx, dgamma, tf.reduce_sum(dy, 1, keepdims=True)

@@ -4,7 +4,7 @@ import keras
 from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
-from keras_norm.arguments import KeepsArguments, check_number
+from keras_norm.arguments import KeepsArguments, check_epsilon, check_flag, check_number
 from keras_norm.ops import Moments, affine, axes, count, standardize, visible, widened
 
 AFFINE = frozenset(
@@ -99,9 +99,9 @@ class BaseNormalization(BaseWideArithmetic):
         super().__init__(**kwargs)
         axes.check(axis)
         self.axis = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else int(axis)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
-        self.center = center
-        self.scale = scale
+        self.epsilon = check_epsilon(epsilon)
+        self.center = check_flag("center", center)
+        self.scale = check_flag("scale", scale)
         self.keep_weight_arguments("beta", beta_initializer, beta_regularizer, beta_constraint)
         self.keep_weight_arguments("gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.gamma = None
@@ -279,8 +279,8 @@ class BaseBatchNormalization(BaseNormalization):
         self.momentum = None if momentum is None else check_number("momentum", momentum, 0.0, 1.0)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
-        self.synchronized = synchronized
-        self.freeze_statistics = freeze_statistics
+        self.synchronized = check_flag("synchronized", synchronized)
+        self.freeze_statistics = check_flag("freeze_statistics", freeze_statistics)
 
     def build(self, input_shape):
         """Creates gamma, beta and the moving moments."""

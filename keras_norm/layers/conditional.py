@@ -4,7 +4,7 @@ from keras import ops
 from keras.backend import result_type
 from keras.layers import InputSpec
 
-from keras_norm.arguments import check_integer, check_number, register
+from keras_norm.arguments import check_epsilon, check_integer, register
 from keras_norm.layers.base_conditional import BaseConditional, BaseModulation
 from keras_norm.ops import axes, mean_and_deviation, resize_nearest, standardize, visible
 
@@ -271,7 +271,7 @@ class AdaptiveInstanceNormalization(BaseConditional):
         super().__init__(**kwargs)
         axes.check(axis)
         self.axis = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else int(axis)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.epsilon = check_epsilon(epsilon)
 
     def check_pair(self, x_shape, condition_shape):
         over = axes.canonical(self.axis, x_shape, self.minimum_rank)
