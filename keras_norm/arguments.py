@@ -15,8 +15,8 @@ _KINDS = {
     "constraint": constraints,
 }
 
-SMALLEST = 2.0**-126
-"""Smallest number that float32 holds in full, 1.18e-38."""
+SMALLEST = 1e-30
+"""Smallest epsilon: processors take float32 below 1.18e-38 for 0, and some layers divide it."""
 
 
 def register(layer: type) -> type:
@@ -143,8 +143,8 @@ def check_epsilon(value):
     number = check_number("epsilon", value, above=0.0)
     if number < SMALLEST:
         raise ValueError(
-            f"`epsilon` must be at least {SMALLEST:.3g}: processors take smaller numbers of "
-            f"float32 for 0. Received: epsilon={value!r}. Choose a larger one, such as 1e-12."
+            f"`epsilon` must be at least {SMALLEST:g}, or float32 loses it. "
+            f"Received: epsilon={value!r}. Choose a larger one, such as 1e-12."
         )
     return number
 
