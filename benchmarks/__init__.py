@@ -10,17 +10,18 @@ mode; a *step* is the forward pass, kept, and the gradients of x and all weights
 updates of moving statistics. A set's process ends with it, so that no set inherits memory.
 
 **Floor.** In the same turns runs a copy, `x + 1`: one read and one write of the tensor, two
-*moves*. A step cannot do with less than 8 moves: it reads x for the statistics, reads x and writes
-y, reads x and dy for the gradients' sums, reads x and dy and writes dx. A forward pass needs 3.
-The floor is that many halves of the copy's time. A read, `sum(x)`, runs along as a second witness.
-A tensor that fits into a cache has no such floor: small inputs have a table of their own.
+*moves*. A step makes 8 moves: it reads x for the statistics, reads x and writes y, reads x and dy
+for the gradients' sums, reads x and dy and writes dx. A forward pass makes 3. The floor is the time
+of that many moves at the copy's speed. It is a yardstick, not a bound: reads cost less than writes,
+and some of our times lie below it. A read, `sum(x)`, runs along as a second witness. A tensor that
+fits into a cache has no such floor: small inputs have a table of their own.
 
 **Ratios.** The peer's time over ours, above 1 where ours is faster; a row's is the geometric mean
-over its shapes. Peers of other libraries live in environments and processes of their own. Both
-are run right after one another, for every shape. The ratio is given twice, of the times and of the
-times over each process's own copy, since a library's way to get memory is in its copy, too. All
-use as many threads as the process may use cores. PyTorch suffers most from company on the
-machine: the load at the start stands in the results.
+over its shapes, of which bfloat16 and mixed_float16 have one. Peers of other libraries live in
+environments and processes of their own. Both are run right after one another, for every shape. The
+ratio is given twice, of the times and of the times over each process's own copy, since a library's
+way to get memory is in its copy, too. All use as many threads as the process may use cores. PyTorch
+suffers most from company on the machine: the load at the start stands in the results.
 
 **Memory.** What a step keeps between forward and backward: see `benchmarks.memory`.
 """

@@ -2,11 +2,11 @@
 
 import math
 
-MOVES = {"forward": 3, "step": 8}  # how often a pass reads or writes the tensor at the least
+MOVES = {"forward": 3, "step": 8}  # how often a pass reads or writes the tensor
 
 
 def floor(copy, way):
-    """The least time of a pass: so many moves, of which the copy makes two."""
+    """The time of a pass's moves at the speed of the copy, which makes two."""
     return MOVES[way] * copy / 2
 
 

@@ -197,12 +197,14 @@ SECTIONS = (
     (
         "Headlines",
         "Peer's time over ours, a float32 training step (forward and gradients): above 1, ours is "
-        "faster. Last column: ours over the floor of 8 moves of the tensor, graph / XLA.",
+        "faster. Last column: ours over the floor, the time of 8 moves of the tensor at a copy's "
+        "speed, graph / XLA.",
         lambda results: grid(HEADLINE, headline_cells(results)),
     ),
     (
         "Every path and dtype",
-        "Peer's time over ours; in brackets, ours over the floor.",
+        "Peer's time over ours; in brackets, ours over the floor. Rows of float32 are means over "
+        "the shapes; bfloat16 and mixed_float16 are measured at one shape, the second of a row's.",
         all_paths,
     ),
     (
@@ -212,7 +214,7 @@ SECTIONS = (
     ),
     (
         "Small inputs",
-        "Peer's time over ours, float32, 4×8×8×32 or 4×8×32: what a call costs.",
+        "Peer's time over ours, float32, one shape, 4×8×8×32 or 4×8×32: what a call costs.",
         small,
     ),
     (
@@ -246,8 +248,8 @@ def markdown(results):
         "# Benchmarks",
         f"{a['date']}, {a['processor']}, {a['cores']} cores, {a['system']}, Python {a['python']}; "
         f"load {a['load']} at the start. "
-        "Geometric means over the shapes, medians of alternating calls; the method stands in "
-        "`benchmarks/__init__.py`.",
+        "Medians of alternating calls; geometric means over the shapes, where a row has several. "
+        "The method stands in `benchmarks/__init__.py`.",
     ]
     for title, words, make in SECTIONS:
         table = make(results)

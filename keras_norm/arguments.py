@@ -5,6 +5,7 @@ import math
 import numbers
 
 import keras
+import numpy as np
 from keras import activations, constraints, initializers, regularizers
 
 _KINDS = {
@@ -13,6 +14,9 @@ _KINDS = {
     "regularizer": regularizers,
     "constraint": constraints,
 }
+
+SMALLEST = 1e-30
+"""Smallest epsilon: processors take float32 below 1.18e-38 for 0, and some layers divide it."""
 
 
 def register(layer: type) -> type:
@@ -122,6 +126,50 @@ def check_number(name, value, low=-math.inf, high=math.inf, above=-math.inf):
             f"Choose a value in that range, or leave `{name}` at its default."
         )
     return float(value)
+
+
+def check_epsilon(value):
+    """Checks that `epsilon` is a positive number that float32 does not take for 0.
+
+    Args:
+        value: What the user gave.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        ValueError: If it is not a number, not finite, not above 0, or too small.
+    """
+    number = check_number("epsilon", value, above=0.0)
+    if number < SMALLEST:
+        raise ValueError(
+            f"`epsilon` must be at least {SMALLEST:g}, or float32 loses it. "
+            f"Received: epsilon={value!r}. Choose a larger one, such as 1e-12."
+        )
+    return number
+
+
+def check_flag(name, value):
+    """Checks that an argument is `True` or `False`.
+
+    0 and 1 will do, which configs may hold; other values would be read as `True`, "False" too.
+
+    Args:
+        name: The argument's name.
+        value: What the user gave.
+
+    Returns:
+        The value as a bool.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not isinstance(value, (numbers.Integral, np.bool_)) or value not in (0, 1):
+        raise ValueError(
+            f"`{name}` must be True or False. Received: {name}={value!r}. "
+            f"Choose one of them, or leave `{name}` at its default."
+        )
+    return bool(value)
 
 
 def check_integer(name, value, low=1):

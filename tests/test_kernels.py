@@ -1,5 +1,7 @@
 """Compiled kernels against the definition in float64: hard inputs, odd shapes, second gradients."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -190,6 +192,52 @@ def test_gamma_and_beta_of_each_sample(answers):
     assert answers == [True, False]
 
 
+def test_forward_mode_is_refused_and_runs_as_defined(answers):
+    """No tape records there, so that a kernel would answer with half of a derivative."""
+    x, v, dy = (tf.constant(data(SHAPES[0], seed)) for seed in (0, 2, 3))
+    for name in ("group", "rms", "switchable"):
+        layer = built(catalog[name], SHAPES[0])
+        with tf.autodiff.ForwardAccumulator(x, v), pytest.raises(Exception, match="portable_only"):
+            layer(x, training=True)
+        _, dx, _ = backward(layer, "eager", True)(x, dy)
+        with portable_only(), tf.autodiff.ForwardAccumulator(x, v) as forward:
+            slope = forward.jvp(layer(x, training=True))
+        assert_close(tf.reduce_sum(slope * dy), tf.reduce_sum(dx * v), 1e-5)
+    assert all(answers)
+
+
+def test_weights_of_each_sample_and_shared_ones_meet_one_program(answers):
+    """TensorFlow runs shared weights by the program that was traced for those of each sample."""
+    layer = built(catalog["instance"], (3, 4, 5, 6), center=False, scale=False, epsilon=2e-3)
+    x, dy = data((3, 4, 5, 6)), data((3, 4, 5, 6), 3)
+
+    def slopes(x, dy, gamma, beta, training):
+        with tf.GradientTape() as outer:
+            outer.watch([x, gamma])
+            with tf.GradientTape() as inner:
+                inner.watch([x, gamma, beta])
+                y = layer.normalize_with(x, gamma, beta, training=training)
+            first = inner.gradient(y, [x, gamma, beta], dy)
+            loss = tf.add_n([tf.reduce_sum(tf.sin(one)) for one in first])
+        return *first, *outer.gradient(loss, [x, gamma])
+
+    batch = tf.TensorSpec((None, 4, 5, 6))
+    for known, given in ((None, 3), (None, 1), (1, 1)):  # one condition serves all samples
+        signature = [batch, batch, tf.TensorSpec((known, 1, 1, 6)), tf.TensorSpec((1, 1, 1, 6))]
+        weights = data((given, 1, 1, 6), 1), data((1, 1, 1, 6), 2)
+        results = [
+            tf.function(
+                functools.partial(slopes, training=training),
+                input_signature=signature,
+                autograph=False,
+            )(x, dy, *weights)
+            for training in (True, False)
+        ]
+        for actual, expected in zip(*results, strict=True):
+            assert_close(actual, expected.numpy(), 2e-5)
+    assert answers == [True, False] * 3
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_unknown_and_empty_batches(row, answers):
     layer = built(row, (None, 4, 5, 6))
@@ -239,6 +287,11 @@ def test_what_the_kernels_decline(monkeypatch):
     assert declined(training=None)
     monkeypatch.setattr(fast, "WORTHWHILE", 2 * 4 * 4 * 6 + 1)
     assert declined()
+    for wanted, answered in ((16 * 4 * 4 * 6, True), (16 * 4 * 4 * 6 + 1, False)):
+        monkeypatch.setattr(fast, "WORTHWHILE", wanted)  # a batch of unknown size counts as 16
+        function = tf.function(lambda x: tf.constant(declined(x=x)), autograph=False)
+        traced = function.get_concrete_function(tf.TensorSpec((None, 4, 4, 6)))
+        assert traced(tf.zeros((1, 4, 4, 6))) == (not answered)
     monkeypatch.setattr(fast, "WORTHWHILE", 0)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     assert declined()
@@ -247,6 +300,8 @@ def test_what_the_kernels_decline(monkeypatch):
 def test_eager_calls_compile_for_so_many_shapes(monkeypatch, caplog):
     monkeypatch.setattr(fast, "EAGER_SHAPES", 7)
     monkeypatch.setattr(fast, "_eager_shapes", set())
+    for size in range(2, 12):  # what is declined for another reason does not count
+        assert declined(x=tf.zeros((2, size, 4, 5)), gamma=tf.zeros((2, size, 4, 5)))
     shapes = [(2, size, 4, 6) for size in range(2, 12)]
     answers = [not declined(x=tf.zeros(shape)) for shape in shapes]
     assert answers == [True] * 7 + [False] * 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_norm.backend.columns import like, sums, wide
+from keras_norm.backend.columns import connected, like, sums, wide
 
 
 def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any = None) -> Any:
@@ -46,12 +46,10 @@ def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any
             tape.watch([residual, variance, *arguments])
             factor, offset = factor_and_offset(residual, variance, *arguments)
         of_dy, of_product = two_sums(dy, x, shift)
-        dresidual, dvariance, *rest = tape.gradient(
-            [factor, offset],
-            [residual, variance, *arguments],
-            [like(of_product, factor), like(of_dy, offset)],
-            unconnected_gradients="zero",
-        )
+        inputs = [residual, variance, *arguments]
+        given = [like(of_product, factor), like(of_dy, offset)]
+        found = tape.gradient([factor, offset], inputs, given)
+        dresidual, dvariance, *rest = connected(found, inputs)
         slant = 2.0 * dvariance / x.shape[1]
         level = dresidual / x.shape[1] - residual * slant
         return [combined(dy, x, shift, factor, slant, level), *rest], curvature
@@ -95,4 +93,4 @@ def _slope_by_definition(dy: Any, x: Any, tables: Any, arguments: Any) -> list:
         variance = tf.reduce_mean(centred * centred, 1, keepdims=True)
         factor, offset = tables(shift, residual, variance, *arguments)
         y = (x - shift) * factor + offset
-    return tape.gradient(y, inputs, dy, unconnected_gradients="zero")
+    return connected(tape.gradient(y, inputs, dy), inputs)

@@ -7,7 +7,7 @@ Each kernel is compiled by XLA, alone or with what surrounds it. What makes them
   slabs, and the expressions of all slabs are added up elementwise, which vectorizes; what is left
   to reduce is one slab.
 - Σ(x - s) and Σ(x - s)² need one pass between them where s is known beforehand. s is the mean over
-  the first sixteenth of the rows. (s - mean)² is at most 16 times the variance, so that
+  the first sixteenth of the rows, rounded up. (s - mean)² is at most 16 times the variance, so that
   Σ(x - s)²/n - (Σ(x - s)/n)² loses four bits at the very most, for any mean of the data (Chan,
   Golub, LeVeque 1983).
 - The gradient is written by hand and keeps x and small tables, x in the dtype that it came in: what
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 SLABS = 8
-SHARE = 16  # The shift is the mean over this part of the rows.
+SHARE = 16  # The shift is the mean over this part of the rows, rounded up.
 LANES = 8  # Numbers of float32 that a processor computes at once.
 
 
@@ -75,8 +75,8 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
     Args, all of them functions of x in float32:
         statistics: Function of x that returns tables.
         forward: Function of x, gamma, beta and the tables that returns y.
-        backward: Function of dy, x, gamma and the tables that returns the gradients of x, gamma and
-            beta, the tables being functions of x.
+        backward: Function of dy, x, gamma and the tables that returns the gradients of x, and those
+            of gamma and beta as if each table had its own, the tables being functions of x.
         definition: Function of x and gamma that returns y without beta, from whose plain operations
             second gradients are taken.
     """
@@ -94,17 +94,22 @@ def assembled(statistics: Any, forward: Any, backward: Any, definition: Any) -> 
 
         return slopes_of(dy, x, gamma, *tables), curvature
 
+    def shared(dy, x, gamma, beta, tables):
+        # Not in the compiled programs: one traced for weights of each table serves shared ones too.
+        dx, dgamma, dbeta = slope(dy, x, gamma, *tables)
+        return dx, like(dgamma, gamma), like(dbeta, beta)
+
     @tf.custom_gradient
     def normalize(x, gamma, beta, *tables):
         def gradient(dy):
-            return *slope(dy, x, gamma, *tables), *(None for _ in tables)
+            return *shared(dy, x, gamma, beta, tables), *(None for _ in tables)
 
         return quotient(x, gamma, beta, *tables), gradient
 
     @tf.custom_gradient
     def both(x, gamma, beta):
         y, *tables = joined(x, gamma, beta)
-        return (y, *tables), lambda dy, *_: slope(dy, x, gamma, *tables)
+        return (y, *tables), lambda dy, *_: shared(dy, x, gamma, beta, tables)
 
     return Kernels(found, normalize, both)
 
@@ -171,7 +176,7 @@ def sums(function: Any, *tensors: Any) -> list:
 
 def _statistics(x: Any, over: Any) -> tuple:
     rows = x.shape[1]
-    shift = over(tf.reduce_mean(x[:, : max(rows // SHARE, 1)], 1, keepdims=True))
+    shift = over(tf.reduce_mean(x[:, : -(-rows // SHARE)], 1, keepdims=True))
     # Rounded to its dtype in every kernel that reads it, also where products and sums are joined.
     shift = tf.maximum(shift, x.dtype.min)
 
@@ -202,12 +207,31 @@ def _backward(dy: Any, x: Any, gamma: Any, *tables: Any, over: Any, epsilon: flo
     slant = rate * mean_product
     centred = (x - shift) * slant + (mean_dy - residual * slant)
     dx = (gamma * dy - centred) * rate
-    return dx, like(of_product, gamma), like(of_dy, gamma)
+    return dx, of_product, of_dy
 
 
 def like(table: Any, weight: Any) -> Any:
-    """A gradient [P, 1, C] in the shape of the weight, one for all tables or one for each."""
+    """A gradient [P, 1, C] in the shape of the weight, 1 for all tables or one for each of them.
+
+    Its first size must be known where it is 1.
+    """
     return tf.reduce_sum(table, 0, keepdims=True) if weight.shape[0] == 1 else table
+
+
+def connected(gradients: Any, inputs: Any) -> list:
+    """Gradients that a tape found, zeros for inputs that the result does not depend on.
+
+    Raises:
+        NotImplementedError: If the first has none, on which every result depends: while TensorFlow
+            differentiates in forward mode, no other tape records.
+    """
+    if gradients[0] is None:
+        raise NotImplementedError(
+            "Kernels must be differentiated by `tf.GradientTape` alone. Received: a call within "
+            "`tf.autodiff.ForwardAccumulator`. Call the layer within `keras_norm.portable_only()`."
+        )
+    pairs = zip(gradients, inputs, strict=True)
+    return [tf.zeros_like(one) if gradient is None else gradient for gradient, one in pairs]
 
 
 def _definition(x: Any, gamma: Any, over: Any, epsilon: float) -> Any:
@@ -217,9 +241,10 @@ def _definition(x: Any, gamma: Any, over: Any, epsilon: float) -> Any:
 
 
 def _slope_by_definition(dy: Any, x: Any, gamma: Any, definition: Any) -> tuple:
-    """The gradients of x, gamma and beta, such that they can be differentiated in turn."""
+    """The gradients that `backward` returns, such that they can be differentiated in turn."""
     with tf.GradientTape() as tape:
-        tape.watch([x, gamma])
-        y = definition(wide(x), gamma)
-    dx, dgamma = tape.gradient(y, [x, gamma], dy)
-    return dx, dgamma, like(tf.reduce_sum(dy, 1, keepdims=True), gamma)
+        each = tf.broadcast_to(gamma, (tf.shape(x)[0], 1, gamma.shape[-1]))
+        tape.watch([x, each])
+        y = definition(wide(x), each)
+    dx, dgamma = connected(tape.gradient(y, [x, each], dy), [x, each])
+    return dx, dgamma, tf.reduce_sum(dy, 1, keepdims=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_norm.backend.columns import Kernels, assembled, like, sums
+from keras_norm.backend.columns import Kernels, assembled, sums
 
-SHARE = 16  # The shift is the mean over this part of the channels.
+SHARE = 16  # The shift is the mean over this part of the channels, rounded up.
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def _statistics(x: Any, centred: bool) -> tuple:
         (square,) = _row_sums(x * x)
         none = tf.zeros_like(square)
         return none, none, square / channels
-    some = x[:, :, : max(channels // SHARE, 1)]
+    some = x[:, :, : -(-channels // SHARE)]
     (shift,) = _row_sums(some)
     shift = tf.maximum(shift / some.shape[2], x.dtype.min)  # rounded, as in `columns`
     distance = x - shift
@@ -75,7 +75,7 @@ def _backward(dy: Any, x: Any, gamma: Any, *tables: Any, centred: bool, epsilon:
         return d * (((one - s) - r) * f), d
 
     dgamma, dbeta = sums(parts, dy, x, shift, residual, rate)
-    return dx, like(dgamma, gamma), like(dbeta, gamma)
+    return dx, dgamma, dbeta
 
 
 def _definition(x: Any, gamma: Any, centred: bool, epsilon: float) -> Any:

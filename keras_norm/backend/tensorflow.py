@@ -10,6 +10,9 @@ from keras_norm.backend import blends, columns, rows
 WORTHWHILE = 2**14
 """Number of elements from which on calling compiled kernels costs less than it saves."""
 
+TYPICAL_BATCH = 16
+"""What a batch of unknown size counts as: `fit` traces one graph for batches of all sizes."""
+
 EAGER_SHAPES = 64
 """Number of shapes that eager calls compile for: with ever new ones they would do nothing else."""
 
@@ -112,17 +115,17 @@ def moments_and_quotient(
         small = (1 if joint else -1, *(1,) * (last - 1), x.shape[-1])
     else:
         return NotImplemented
-    table = _as_table(x, rank_two=over == [last])
-    if table is None or not all(_per_channel(weight, table, joint) for weight in (gamma, beta)):
+    table = _as_table(x, gamma, beta, rank_two=over == [last], joint=joint)
+    if table is None:
         return NotImplemented
     found = find(float(epsilon), x.dtype, _eager_shape(x))
     if correct is None:
-        y, *statistics = found.both(table, *_affine(gamma, beta, x.shape[-1]))
+        y, *statistics = found.both(table, *_affine(gamma, beta, table))
         return tf.reshape(y, _sizes(x)), *_reshaped(statistics, small)
     statistics = found.statistics(tf.stop_gradient(table))
     constants = _reshaped(statistics, small)
     gamma, beta = correct(*constants, gamma, beta)
-    y = found.normalize(table, *_affine(gamma, beta, x.shape[-1]), *statistics)
+    y = found.normalize(table, *_affine(gamma, beta, table), *statistics)
     return tf.reshape(y, _sizes(x)), *constants
 
 
@@ -131,11 +134,13 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     if not _may_compile(x, mask, training) or not isinstance(epsilon, float):
         return NotImplemented
     x = _as_it_came(x)
-    table = _as_table(x, rank_two=True) if tuple(axes) == (len(x.shape) - 1,) else None
-    if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
+    if tuple(axes) != (len(x.shape) - 1,):
+        return NotImplemented
+    table = _as_table(x, gamma, beta, rank_two=True)
+    if table is None:
         return NotImplemented
     found = rows.kernels(False, epsilon, x.dtype, _eager_shape(x))
-    y, *_ = found.both(table, *_affine(gamma, beta, x.shape[-1]))
+    y, *_ = found.both(table, *_affine(gamma, beta, table))
     return tf.reshape(y, _sizes(x))
 
 
@@ -147,8 +152,8 @@ def mixture_and_quotient(
     if not _may_compile(x, mask, training) or list(axes) != list(range(1, last)):
         return NotImplemented
     x = _as_it_came(x)
-    table = _as_table(x, rank_two=False)
-    if table is None or not all(_per_channel(weight, table, False) for weight in (gamma, beta)):
+    table = _as_table(x, gamma, beta)
+    if table is None:
         return NotImplemented
     channels = x.shape[-1]
     found = columns.kernels(channels, float(epsilon), x.dtype, _eager_shape(x))
@@ -162,7 +167,7 @@ def mixture_and_quotient(
         factor = given[0] / tf.sqrt(spread + epsilon)
         return factor, given[1] - ((nearby - shift) + rest) * factor
 
-    arguments = [*_affine(gamma, beta, channels), *weights]
+    arguments = [*_affine(gamma, beta, table), *weights]
     y = blends.quotient(table, tables, statistics, arguments, _eager_shape(x))
     return tf.reshape(y, _sizes(x)), *_reshaped(statistics, small)
 
@@ -182,18 +187,28 @@ def _as_it_came(x):
     return getattr(x, "_keras_norm_narrow", x)
 
 
-def _as_table(x, rank_two):
-    """x as a table [P, S, C] of known S and C, or `None` where there is none or it is too small."""
+def _as_table(x, gamma, beta, rank_two=False, joint=False):
+    """x as a table [P, S, C] of known S and C, or `None` where kernels are not made for it.
+
+    Args:
+        x: A tensor, channels last.
+        gamma: Factor, or `None`.
+        beta: Offset, or `None`.
+        rank_two: Whether rows alone are enough.
+        joint: Whether all tables share their statistics.
+    """
     batch, *space, channels = x.shape
     if not space and rank_two:
         batch, space = 1, [batch]
     if not space or channels is None or None in space:
         return None
     size = math.prod(space)
-    worthwhile = size * channels * (batch or 1) >= WORTHWHILE
-    if not worthwhile or size == 1 or not _is_kept(_eager_shape(x)):
+    number = size * channels * (TYPICAL_BATCH if batch is None else batch)
+    if number < WORTHWHILE or size == 1:
         return None
-    return tf.reshape(x, (-1, size, channels))
+    table = tf.reshape(x, (-1, size, channels))
+    fit = all(_per_channel(weight, table, joint) for weight in (gamma, beta))
+    return table if fit and _is_kept(_eager_shape(x)) else None  # last, since it may count x
 
 
 def _eager_shape(x):
@@ -220,11 +235,19 @@ def _per_channel(weight, table, joint):
     return own and channels == table.shape[-1] and all(size == 1 for size in space)
 
 
-def _affine(gamma, beta, channels):
-    """gamma and beta as tables [P or 1, 1, C]."""
+def _affine(gamma, beta, table):
+    """gamma and beta as tables [P or 1, 1, C], the 1 a size that graphs know."""
+    channels = table.shape[-1]
+
+    def tabled(weight):
+        flat = tf.reshape(weight, (weight.shape[0] or -1, 1, channels))
+        if weight.shape[0] is not None:
+            return flat
+        return tf.broadcast_to(flat, (tf.shape(table)[0], 1, channels))
+
     gamma = tf.ones((1, 1, channels)) if gamma is None else gamma
     beta = tf.zeros((1, 1, channels)) if beta is None else beta
-    return [tf.reshape(one, (one.shape[0] or -1, 1, channels)) for one in (gamma, beta)]
+    return [tabled(weight) for weight in (gamma, beta)]
 
 
 def _sizes(x):

@@ -4,8 +4,8 @@ import keras
 from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
-from keras_norm.arguments import KeepsArguments, check_number
-from keras_norm.ops import Moments, affine, axes, count, standardize, widened
+from keras_norm.arguments import KeepsArguments, check_epsilon, check_flag, check_number
+from keras_norm.ops import Moments, affine, axes, count, standardize, visible, widened
 
 AFFINE = frozenset(
     f"{weight}_{what}"
@@ -99,9 +99,9 @@ class BaseNormalization(BaseWideArithmetic):
         super().__init__(**kwargs)
         axes.check(axis)
         self.axis = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else int(axis)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
-        self.center = center
-        self.scale = scale
+        self.epsilon = check_epsilon(epsilon)
+        self.center = check_flag("center", center)
+        self.scale = check_flag("scale", scale)
         self.keep_weight_arguments("beta", beta_initializer, beta_regularizer, beta_constraint)
         self.keep_weight_arguments("gamma", gamma_initializer, gamma_regularizer, gamma_constraint)
         self.gamma = None
@@ -154,6 +154,8 @@ class BaseNormalization(BaseWideArithmetic):
         x = self.cast_up(inputs)
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
         mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
+        if mask is not None:
+            x = self.cast_up(visible(inputs, mask))
         y = self.normalize(x, gamma, beta, training, mask)
         return ops.cast(y, self.compute_dtype)
 
@@ -171,6 +173,7 @@ class BaseNormalization(BaseWideArithmetic):
             The normalized tensor, in the compute dtype.
         """
         mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
+        x = visible(x, mask)
         if self.affine_last:  # the equation may join them with factors of its own
             y = self.normalize(x, gamma, beta, training, mask)
         else:
@@ -276,8 +279,8 @@ class BaseBatchNormalization(BaseNormalization):
         self.momentum = None if momentum is None else check_number("momentum", momentum, 0.0, 1.0)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
-        self.synchronized = synchronized
-        self.freeze_statistics = freeze_statistics
+        self.synchronized = check_flag("synchronized", synchronized)
+        self.freeze_statistics = check_flag("freeze_statistics", freeze_statistics)
 
     def build(self, input_shape):
         """Creates gamma, beta and the moving moments."""

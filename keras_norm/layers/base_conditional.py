@@ -7,6 +7,7 @@ from keras import activations, constraints, initializers, ops, regularizers
 from keras.backend import standardize_dtype
 from keras.layers import InputSpec
 
+from keras_norm.arguments import check_flag
 from keras_norm.layers.base import BaseNormalization, BaseWideArithmetic
 from keras_norm.ops import axes
 
@@ -148,7 +149,7 @@ class BaseModulation(BaseConditional):
         layer.dtype_policy = self.dtype_policy  # one norm, one policy
         self.layer = layer
         self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.hidden_kernel_initializer = initializers.get(hidden_kernel_initializer)

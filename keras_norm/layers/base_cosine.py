@@ -5,9 +5,10 @@ from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_norm.arguments import (
     check_choice,
+    check_epsilon,
+    check_flag,
     check_integer,
     check_integers,
-    check_number,
 )
 from keras_norm.layers.base import BaseWideArithmetic
 from keras_norm.ops import Window, cosine_windows
@@ -39,15 +40,15 @@ class BaseCosine(BaseWideArithmetic):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        self.centered = centered
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.centered = check_flag("centered", centered)
+        self.epsilon = check_epsilon(epsilon)
         self.scale_initializer = initializers.get(scale_initializer)
         self.bias = None
         self.scale = None

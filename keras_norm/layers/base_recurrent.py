@@ -4,7 +4,13 @@ import keras
 from keras import activations, constraints, initializers, ops, regularizers
 from keras.backend import result_type
 
-from keras_norm.arguments import KeepsArguments, check_integer, check_number
+from keras_norm.arguments import (
+    KeepsArguments,
+    check_epsilon,
+    check_flag,
+    check_integer,
+    check_number,
+)
 from keras_norm.ops import standardize
 
 # `keras.layers.RNN` tells cells of this class where a sequence begins and where it ends, and no
@@ -80,7 +86,7 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
         super().__init__(**kwargs)
         self.units = check_integer("units", units)
         self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.recurrent_initializer = initializers.get(recurrent_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
@@ -90,7 +96,7 @@ class BaseRecurrentCell(KeepsArguments, SequenceAware):  # type: ignore[misc, va
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.recurrent_constraint = constraints.get(recurrent_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.epsilon = check_epsilon(epsilon)
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.beta_regularizer = regularizers.get(beta_regularizer)
@@ -282,7 +288,7 @@ class BaseLSTMCell(BaseGatedCell):
     ):
         start = kernel_initializer, recurrent_initializer, bias_initializer
         super().__init__(units, activation, recurrent_activation, use_bias, *start, *args, **kwargs)
-        self.unit_forget_bias = unit_forget_bias
+        self.unit_forget_bias = check_flag("unit_forget_bias", unit_forget_bias)
 
     @property
     def state_size(self):

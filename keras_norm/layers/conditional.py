@@ -4,9 +4,9 @@ from keras import ops
 from keras.backend import result_type
 from keras.layers import InputSpec
 
-from keras_norm.arguments import check_integer, check_number, register
+from keras_norm.arguments import check_epsilon, check_integer, register
 from keras_norm.layers.base_conditional import BaseConditional, BaseModulation
-from keras_norm.ops import axes, mean_and_deviation, resize_nearest, standardize
+from keras_norm.ops import axes, mean_and_deviation, resize_nearest, standardize, visible
 
 
 @register
@@ -271,7 +271,7 @@ class AdaptiveInstanceNormalization(BaseConditional):
         super().__init__(**kwargs)
         axes.check(axis)
         self.axis = [int(a) for a in axis] if isinstance(axis, (list, tuple)) else int(axis)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.epsilon = check_epsilon(epsilon)
 
     def check_pair(self, x_shape, condition_shape):
         over = axes.canonical(self.axis, x_shape, self.minimum_rank)
@@ -294,6 +294,8 @@ class AdaptiveInstanceNormalization(BaseConditional):
         over = axes.canonical(self.axis, x.shape, self.minimum_rank)
         space = axes.others((0, *over), len(x.shape))
         given = axes.expand_mask(condition_mask, condition.shape, over)
+        condition = visible(condition, given)
         beta, gamma = mean_and_deviation(condition, space, self.epsilon, mask=given)
         given = axes.expand_mask(mask, x.shape, over)
+        x = visible(x, given)
         return standardize(x, space, gamma, beta, self.epsilon, mask=given)[0]

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 from keras.layers import InputSpec
 
-from keras_norm.arguments import check_choice, check_integer, check_number, register
+from keras_norm.arguments import check_choice, check_epsilon, check_integer, check_number, register
 from keras_norm.layers.base_data import BaseDataNormalization
 from keras_norm.ops import affine, axes, columns, product, uncolumns
 from keras_norm.statistics import comoments, extremes, moments, whitening_matrix
@@ -300,7 +300,7 @@ class WhiteningNormalization(BaseDataNormalization):
         axes.check(axis)
         super().__init__(axis, invert, **kwargs)
         self.kind = check_choice("kind", kind, ("zca", "pca"))
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.epsilon = check_epsilon(epsilon)
         self.components = None if components is None else check_integer("components", components)
         if components is not None and kind == "zca":
             raise ValueError(

@@ -1,6 +1,6 @@
 """Statistics over the features of one position: no batch, no moving moments."""
 
-from keras_norm.arguments import register
+from keras_norm.arguments import check_flag, register
 from keras_norm.layers.base import BaseNormalization
 from keras_norm.ops import axes, root_and_quotient, standardize
 
@@ -132,7 +132,7 @@ class RMSNormalization(BaseNormalization):
         self, axis=-1, epsilon=1e-6, center=False, *args, zero_centered_gamma=False, **kwargs
     ):
         super().__init__(axis, epsilon, center, *args, **kwargs)
-        self.zero_centered_gamma = zero_centered_gamma
+        self.zero_centered_gamma = check_flag("zero_centered_gamma", zero_centered_gamma)
 
     def add_affine(self, name):
         if name != "gamma":

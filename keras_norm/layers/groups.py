@@ -2,7 +2,7 @@
 
 from keras import initializers, ops
 
-from keras_norm.arguments import check_groups, register
+from keras_norm.arguments import check_flag, check_groups, register
 from keras_norm.layers.base import BaseNormalization
 from keras_norm.ops import (
     affine,
@@ -227,7 +227,7 @@ class FilterResponseNormalization(BaseNormalization):
         **kwargs,
     ):
         super().__init__(axis, epsilon, *args, **kwargs)
-        self.learned_epsilon = learned_epsilon
+        self.learned_epsilon = check_flag("learned_epsilon", learned_epsilon)
         self.learned_epsilon_initializer = initializers.get(learned_epsilon_initializer)
         self.added_epsilon = None
 

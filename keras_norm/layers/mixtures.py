@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_norm.arguments import register
+from keras_norm.arguments import check_flag, register
 from keras_norm.layers.base import BaseBatchNormalization
 from keras_norm.ops import axes, blend, mean, merge, standardize_by
 
@@ -80,7 +80,7 @@ class SwitchableNormalization(BaseBatchNormalization):
 
     def __init__(self, axis=-1, momentum=0.9, epsilon=1e-5, *args, using_bn=True, **kwargs):
         super().__init__(axis, momentum, epsilon, *args, **kwargs)
-        self.using_bn = using_bn
+        self.using_bn = check_flag("using_bn", using_bn)
 
     def check_features(self, input_shape):
         self._parts = [name for name, wanted in self._wanted(len(input_shape)) if wanted]

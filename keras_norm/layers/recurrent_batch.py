@@ -3,7 +3,7 @@
 import keras
 from keras import initializers, ops
 
-from keras_norm.arguments import check_integer, check_number, register
+from keras_norm.arguments import check_flag, check_integer, check_number, register
 from keras_norm.layers.base_recurrent import BaseLSTMCell
 from keras_norm.ops import Moments, count, loop_of, moments, normalize, write_rows
 
@@ -128,10 +128,10 @@ class BatchNormLSTMCell(BaseLSTMCell):
                 "Later steps use the statistics of the last."
             )
         self.momentum = check_number("momentum", momentum, 0.0, 1.0)
-        self.sequence_wise_inputs = sequence_wise_inputs
+        self.sequence_wise_inputs = check_flag("sequence_wise_inputs", sequence_wise_inputs)
         self.mask_value = None if mask_value is None else check_number("mask_value", mask_value)
         self.initial_noise = check_number("initial_noise", initial_noise, 0.0)
-        self.freeze_statistics = freeze_statistics
+        self.freeze_statistics = check_flag("freeze_statistics", freeze_statistics)
         self._noise = None
         if self.initial_noise:
             seed = None if self.seed is None else self.seed + 2

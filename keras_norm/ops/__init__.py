@@ -3,7 +3,7 @@
 from keras_norm.ops import axes, whitening
 from keras_norm.ops.columns import columns, product, uncolumns
 from keras_norm.ops.cosine import Window, cosine, cosine_windows
-from keras_norm.ops.elements import larger, root, widened, window_sum
+from keras_norm.ops.elements import larger, root, visible, widened, window_sum
 from keras_norm.ops.lengths import relative_length
 from keras_norm.ops.moments import (
     Moments,
@@ -62,6 +62,7 @@ __all__ = [
     "standardize",
     "standardize_by",
     "uncolumns",
+    "visible",
     "whitening",
     "widened",
     "window_sum",

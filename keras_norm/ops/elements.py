@@ -1,8 +1,10 @@
 """What is done to each element by itself, or to it and its neighbours along one axis."""
 
+import math
 from typing import Any
 
 from keras import ops
+from keras.backend import standardize_dtype
 
 from keras_norm.backend import overridable
 
@@ -11,6 +13,25 @@ from keras_norm.backend import overridable
 def widened(x: Any, dtype: str) -> Any:
     """x in a dtype that holds all its values."""
     return ops.cast(x, dtype)
+
+
+def visible(x: Any, mask: Any) -> Any:
+    """x with 0 in place of what is not finite and hidden by a mask.
+
+    A NaN that a `where` leaves out of a result still enters its gradient, as 0 · NaN. Comparing
+    does what `isfinite` does, and runs on phones.
+
+    Args:
+        x: A tensor.
+        mask: Booleans that broadcast to x, or `None`.
+
+    Returns:
+        A tensor of x's shape and dtype; x itself without a mask, or of integers.
+    """
+    if mask is None or "float" not in standardize_dtype(x.dtype):
+        return x
+    kept = ops.logical_or(mask, ops.abs(x) < math.inf)
+    return ops.where(kept, x, ops.zeros_like(x))
 
 
 @overridable

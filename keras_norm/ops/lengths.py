@@ -43,4 +43,4 @@ def length(x: Any, axes: Sequence[int], mask: Any) -> tuple[Any, float]:
     for axis in axes:
         if axis not in known:
             square = ops.sum(square, axis=axis, keepdims=True)
-    return root(square), math.sqrt(math.prod(x.shape[a] for a in known))
+    return root(square), math.sqrt(max(1, math.prod(x.shape[a] for a in known)))

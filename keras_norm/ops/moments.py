@@ -74,7 +74,7 @@ def rounded(x: Any) -> Any:
 
 
 def mean(x: Any, axes: Sequence[int]) -> Any:
-    """Mean over `axes`, kept at size 1. An empty batch has mean 0.
+    """Mean over `axes`, kept at size 1. An empty batch has mean 0, and so has empty space.
 
     Args:
         x: A floating tensor.
@@ -84,9 +84,9 @@ def mean(x: Any, axes: Sequence[int]) -> Any:
         A tensor of x's rank.
     """
     for axis in axes:
-        if axis == 0 and not x.shape[0]:  # unknown or empty
-            size = ops.cast(ops.maximum(ops.shape(x)[0], 1), x.dtype)
-            x = ops.sum(x, axis=0, keepdims=True) / size
+        if x.shape[axis] == 0 or (axis == 0 and x.shape[0] is None):
+            size = ops.cast(ops.maximum(ops.shape(x)[axis], 1), x.dtype)
+            x = ops.sum(x, axis=axis, keepdims=True) / size
         else:
             x = ops.mean(x, axis=axis, keepdims=True)
     return x
@@ -184,7 +184,8 @@ def averager(
     divisor = ops.where(total > 0, total, ops.ones_like(total))
 
     def average(*tensors: Any) -> list:
-        # A mask selects instead of multiplying, so that a NaN that it hides stays hidden.
+        # A mask selects instead of multiplying, so that a NaN that it hides stays hidden from the
+        # result; `visible` keeps it from the gradients.
         if weights is not None and standardize_dtype(weights.dtype) == "bool":
             tensors = tuple(ops.where(weights, values, ops.zeros_like(x)) for values in tensors)
         elif weights is not None:

@@ -58,7 +58,8 @@ def batch_whitening(
     centred = centre(x, mean)
     grouped = counted = group(centred, channel, groups)
     if mask is not None:
-        # A mask selects instead of multiplying, so that a NaN that it hides stays hidden.
+        # A mask selects instead of multiplying, so that a NaN that it hides stays hidden from the
+        # result; `visible` keeps it from the gradients.
         counted = group(ops.where(mask, centred, ops.zeros_like(centred)), channel, groups)
     (products,) = _summed(counted, synchronized)
     number = ops.reshape(count(x, over, mask, synchronized), ())

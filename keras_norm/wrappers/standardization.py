@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_norm.arguments import check_number, register
+from keras_norm.arguments import check_epsilon, check_flag, check_number, register
 from keras_norm.ops.weights import fan_in, standardize
 from keras_norm.wrappers.base import BaseWeightWrapper
 
@@ -67,9 +67,9 @@ class WeightStandardization(BaseWeightWrapper):
 
     def __init__(self, layer, scaled=False, gamma=1.0, epsilon=1e-10, *args, **kwargs):
         super().__init__(layer, *args, **kwargs)
-        self.scaled = scaled
+        self.scaled = check_flag("scaled", scaled)
         self.gamma = check_number("gamma", gamma, above=0.0)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.epsilon = check_epsilon(epsilon)
 
     def build_for(self, weight):
         if self.scaled:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_norm.arguments import register
+from keras_norm.arguments import check_flag, register
 from keras_norm.ops.axes import others
 from keras_norm.ops.moments import Moments, count, merge, moments, replica_sum
 from keras_norm.ops.weights import direction, norm
@@ -96,7 +96,7 @@ class WeightNormalization(BaseWeightWrapper):
 
     def __init__(self, layer, data_init=False, *args, **kwargs):
         super().__init__(layer, *args, **kwargs)
-        self.data_init = data_init
+        self.data_init = check_flag("data_init", data_init)
         if data_init and not (self.axis is None and isinstance(layer, _HAS_DATA_INIT)):
             raise ValueError(
                 "`data_init` must be False but for dense and convolutional layers with axis=None. "

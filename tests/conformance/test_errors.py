@@ -1,10 +1,14 @@
 """Bad input gets a ValueError or TypeError with rule, value received and fix."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_norm
+from keras_norm.catalog import catalog
 from tests.conformance.support import built, data
 
 NAN, INF = float("nan"), float("inf")
@@ -21,6 +25,8 @@ BAD_ARGUMENTS = [
     ("momentum", -0.1, "from 0 to 1"),
     ("momentum", NAN, "Received: momentum=nan"),
     ("momentum", "0.9", "Received: momentum='0.9'"),
+    ("epsilon", 1e-38, "`epsilon` must be at least 1e-30"),
+    ("epsilon", 1e-60, "Received: epsilon=1e-60"),
     ("axis", [], "`axis` must name at least one axis"),
     ("axis", [-1, -1], "none twice"),
 ]
@@ -35,6 +41,36 @@ def test_bad_arguments(norm, name, value, text):
     with pytest.raises(ValueError) as error:
         norm.build(**{name: value})
     assert text in str(error.value)
+
+
+FLAGS = [
+    (row, name)
+    for row in catalog
+    for name in inspect.signature(row.layer).parameters
+    if isinstance(row.default(name), bool)
+]
+
+
+@pytest.mark.parametrize(("row", "name"), FLAGS, ids=lambda one: getattr(one, "name", one))
+def test_what_is_neither_true_nor_false(row, name):
+    for value in ("False", None, 2, 0.5, []):
+        with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {name}="):
+            row.build(**{name: value})
+
+
+def test_other_spellings_of_true_and_false():
+    """Files may hold 0 and 1; a config holds what JSON does."""
+    for value in (0, np.False_):
+        config = keras_norm.BatchNormalization(center=value).get_config()
+        assert config["center"] is False
+
+
+def test_the_smallest_epsilon_divides(norm):
+    if norm.default("epsilon") is None:
+        return
+    layer, x = built(norm, epsilon=1e-30), np.full(norm.input_shape, 3.0, "float32")
+    for constant in (x, np.zeros_like(x)):
+        assert np.isfinite(layer(constant, training=True)).all()
 
 
 @pytest.mark.parametrize("axis", [1.0, "channels", None, [1.5], True, {"a": 1}])

@@ -66,14 +66,19 @@ def test_padded_and_masked_equals_unpadded(norm):
 
 
 def test_what_is_masked_cannot_be_seen(norm):
-    """Not even a NaN gets out, into other elements or into the weights."""
+    """Not even a NaN gets out, into other elements, into the weights, or into gradients."""
     x, mask = data(norm.input_shape), random_mask(norm.input_shape)
-    hidden = x.copy()
+    hidden, dy = x.copy(), data(norm.input_shape, 3) * mask[..., None]
     hidden[~mask] = np.nan
+    hidden[~mask & random_mask(norm.input_shape, 6)] = np.inf
     first, second = built(norm), built(norm)
-    expected = first(x, training=True, mask=mask).numpy()
-    y = second(hidden, training=True, mask=mask).numpy()
+    expected, dx, dweights = backward(first, "eager", True)(x, dy, mask)
+    y, actual_dx, actual = backward(second, "eager", True)(hidden, dy, mask)
     np.testing.assert_array_equal(y[mask], expected[mask])
+    assert_close(actual_dx[mask], dx[mask], 1e-6)
+    assert np.isfinite(actual_dx).all()
+    for name, gradient in dweights.items():
+        assert_close(actual[name], gradient, 1e-6)
     for name, value in weights_of(first).items():
         np.testing.assert_array_equal(weights_of(second)[name], value)
 

@@ -100,6 +100,17 @@ def test_empty_batch_of_unknown_size(norm):
         assert name == "step" or np.array_equal(value, before[name]), name
 
 
+def test_empty_space(norm):
+    empty = np.zeros((2, 0, 4, 6), "float32")
+    layer = built(norm, empty.shape)
+    before = weights_of(layer)
+    y, dx, dweights = backward(layer, "eager", True)(empty, empty)
+    assert y.shape == dx.shape == empty.shape
+    assert all(np.isfinite(gradient).all() for gradient in dweights.values())
+    for name, value in weights_of(layer).items():
+        assert name == "step" or np.array_equal(value, before[name]), name
+
+
 def test_one_sample_of_one_position(norm):
     for shape in shapes_of(norm):
         one = (1,) * (len(shape) - 1) + shape[-1:]
