@@ -174,6 +174,9 @@ def test_representative_data_in_every_form():
         "data set of dicts": tf.data.Dataset.from_tensors({"image": data}),
         "list of batches": [data[:2], data[2:]],
         "list of dicts": [{"image": data[:2]}, {"image": data[2:]}],
+        "list with an array": [data],
+        "list of lists": [[data[:2]], (data[2:],)],
+        "TensorFlow's own form": ([sample[None]] for sample in data),
     }
     for name, form in forms.items():
         batches = representative.batches(model, form, [(1, None, 6, 3)])
@@ -185,7 +188,12 @@ def test_representative_data_in_every_form():
 def test_batches_have_the_size_of_the_signature():
     scale = np.arange(15, dtype="float32").reshape(5, 3)
     images = np.zeros((5, 6, 6, 3))
-    for data in ([images, scale], {"scale:0": scale, "image": images}, iter([[images, scale]])):
+    for data in (
+        [images, scale],
+        {"scale:0": scale, "image": images},
+        iter([[images, scale]]),
+        [(images, scale)],
+    ):
         batches = representative.batches(two_inputs(), data, [(2, 6, 6, 3), (2, 3)])
         assert [list(batch) for batch in batches] == [["image", "scale_0"]] * 3
         used = np.concatenate([batch["scale_0"] for batch in batches])
