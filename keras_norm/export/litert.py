@@ -73,7 +73,8 @@ def export_litert(
         representative_data: For `"int8"` and `"int16x8"`, inputs as the file will see them, from
             which the ranges of all numbers are taken: an array, a list with one array per input, a
             dict by input name, or a finite iterable of batches of those (such as a generator or a
-            `tf.data.Dataset` of inputs alone). Some hundred samples do.
+            `tf.data.Dataset` of inputs alone; TensorFlow's own form, a generator of lists, is one).
+            Some hundred samples do.
         input_shape: The shape of the input with its batch size, or a dict from the name of an
             input to its shape. `None` entries stay free. Defaults to the model's own input shapes
             with a batch size of 1: delegates want static shapes.
