@@ -6,19 +6,26 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+_TELLING = (ImportError, OSError, RuntimeError, TypeError, ValueError)
+"""Errors whose messages say what is wrong without their kind."""
+
 
 class _Group(typer.core.TyperGroup):
-    """Turns an error of the package into one red line and exit code 2."""
+    """Turns an error into one red line and exit code 2: 1 says that a file did not pass."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise  # These two are RuntimeErrors, by which commands end as they mean to.
-        except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:
+            if hasattr(error, "format_message"):
+                raise  # Errors of usage, whose base is click's or typer's own by its version.
             # The rule comes first, and the cause last: between them stands a file's traceback.
             lines = str(error).splitlines()
             line = " ".join(lines[:1] + lines[1:][-1:])
+            if not line or not isinstance(error, _TELLING):
+                line = f"{type(error).__name__}: {line}"
             typer.secho(f"Error: {line}", fg=typer.colors.RED, err=True)
             raise typer.Exit(2) from error
 
@@ -323,15 +330,15 @@ def _arrays(path: Path) -> Any:
 
     try:
         loaded = np.load(path)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
     except (BadZipFile, EOFError, ValueError) as error:
         raise ValueError(
             "Data must be a .npy file, or a .npz file with an array per input. "
             f"Received: {str(path)!r}. Write it with `numpy.save` or `numpy.savez`."
         ) from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        return {name: loaded[name] for name in loaded.files}
 
 
 def _save(model: Any, out: Path) -> None:

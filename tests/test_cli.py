@@ -295,11 +295,20 @@ def test_litert_takes_a_mode_a_target_and_data(run, folder, monkeypatch):
         (["verify", "good.h6", "broken.tflite"], "`model_or_reference` must be a model"),
         (["audit", "missing.tflite"], "`path` must be a file that exists"),
         (["audit", "broken.tflite"], "`path` must be a sound LiteRT"),
+        (["verify", "damaged.keras", "broken.tflite"], "BadZipFile: Bad CRC-32 for file 'config"),
+        (["recalibrate", "good.keras", "a.keras", "damaged.npz"], "Data must be"),
         (["audit", "broken.tflite", "--require", "speed"], "`require` must be a list of keys"),
     ],
 )
 def test_an_error_is_one_line(run, folder, arguments, message):
     (folder / "broken.tflite").write_bytes(b"no model")
+    np.savez(folder / "whole.npz", image=np.ones((2, 4, 4, 1)))
+    for name, whole, place in (
+        ("damaged.keras", "good.keras", b'"class_name"'),
+        ("damaged.npz", "whole.npz", np.ones(2).tobytes()),
+    ):
+        content = (folder / whole).read_bytes()
+        (folder / name).write_bytes(content.replace(place, bytes(len(place)), 1))
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -308,14 +317,25 @@ def test_an_error_is_one_line(run, folder, arguments, message):
     assert message in line
 
 
-@pytest.mark.parametrize("error", [ImportError, FileNotFoundError, TypeError, ValueError])
-def test_every_kind_of_error_is_caught(run, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ImportError, ""),
+        (FileNotFoundError, ""),
+        (TypeError, ""),
+        (ValueError, ""),
+        (AttributeError, "AttributeError: "),
+    ],
+)
+def test_every_kind_of_error_is_caught(run, monkeypatch, error, kind):
     def fail(*_, **__):
         raise error("why\n\nand wherefore")
 
     monkeypatch.setattr("keras_norm.export.export_saved_model", fail)
     result = run("export-saved-model", "good.keras", "a")
-    assert (result.exit_code, result.stderr) == (2, "Error: why and wherefore\n")
+    assert (result.exit_code, result.stderr) == (2, f"Error: {kind}why and wherefore\n")
+    usage = run("export-saved-model")
+    assert usage.exit_code == 2 and "Missing argument" in usage.stderr
 
 
 def test_the_program(folder):

@@ -264,7 +264,8 @@ def audit(path: str | os.PathLike[str], *, require: Collection[str] = USUAL) -> 
     (True, 4, 1)
     """
     path = Path(path)
-    if isinstance(require, str) or not set(require) <= set(REQUIREMENTS):
+    listed = isinstance(require, Collection) and not isinstance(require, str)
+    if not listed or not all(isinstance(key, str) and key in REQUIREMENTS for key in require):
         raise ValueError(
             f"`require` must be a list of keys of {list(REQUIREMENTS)}. "
             f"Received: require={require!r}. Pass for example {list(USUAL)}."
@@ -305,9 +306,10 @@ def _opened(path: Path) -> tuple[Any, list[Operation]]:
 
     content = path.read_bytes()
     try:
-        # LiteRT checks every offset of the file; the reader after it trusts them.
+        # LiteRT checks every offset of the file, but not the numbers that tensors and operations
+        # are known by: the reader after it stumbles over those.
         return Interpreter(model_content=content), operations.read(content)
-    except ValueError as error:
+    except (ValueError, IndexError, KeyError) as error:
         raise ValueError(
             "`path` must be a sound LiteRT (.tflite) file. "
             f"Received: path={str(path)!r}. Write it again with `export_litert`."

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_norm.export import signature
+from keras_norm.export import samples
 from keras_norm.export.twins import reason_of, twin
 from keras_norm.layers.groups import GroupNormalization, InstanceNormalization
 from keras_norm.wrappers.base import BaseWeightWrapper
@@ -61,7 +61,7 @@ def equalize(model: keras.Model, batches: Sequence[Mapping[str, np.ndarray]]) ->
         return model
     found = [(pair[1], _Equalizer(*pair)) for pair in _pairs(new)]
     for batch in batches:
-        _outputs(new, batch)
+        samples.outputs(new, batch)
     for norm, equalizer in found:
         norm.epsilon = equalizer.finish()
     return new
@@ -71,7 +71,8 @@ def _twin(model: keras.Model, batch: Mapping[str, np.ndarray]) -> keras.Model | 
     """The twin, or `None` with a warning where it would compute something else."""
     try:
         new = twin(model)
-        for one, other in zip(_outputs(model, batch), _outputs(new, batch), strict=True):
+        pairs = zip(samples.outputs(model, batch), samples.outputs(new, batch), strict=True)
+        for one, other in pairs:
             np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.max(np.abs(one)))
         return new
     except Exception as error:  # whatever the constructors of others may raise
@@ -81,11 +82,6 @@ def _twin(model: keras.Model, batch: Mapping[str, np.ndarray]) -> keras.Model | 
             stacklevel=2,
         )
         return None
-
-
-def _outputs(model: keras.Model, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    outputs = model(signature.packed(model, list(batch.values())), training=False)
-    return [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)]
 
 
 class _Equalizer:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +27,9 @@ IN_FLOAT: Mapping[str, Callable] = {"root": keras.ops.sqrt, **rows.FORMS}
 
 IN_HALF: Mapping[str, Callable] = {**IN_FLOAT, **half.FORMS}
 """The same for GPUs."""
+
+_REDIRECTING = threading.Lock()
+"""A second thread would take the first one's file for the process's standard error."""
 
 
 def export_litert(
@@ -69,7 +73,8 @@ def export_litert(
         representative_data: For `"int8"` and `"int16x8"`, inputs as the file will see them, from
             which the ranges of all numbers are taken: an array, a list with one array per input, a
             dict by input name, or a finite iterable of batches of those (such as a generator or a
-            `tf.data.Dataset` of inputs alone). Some hundred samples do.
+            `tf.data.Dataset` of inputs alone; TensorFlow's own form, a generator of lists, is one).
+            Some hundred samples do.
         input_shape: The shape of the input with its batch size, or a dict from the name of an
             input to its shape. `None` entries stay free. Defaults to the model's own input shapes
             with a batch size of 1: delegates want static shapes.
@@ -110,15 +115,17 @@ def export_litert(
         raise ValueError(
             "`path` must be a file that ends in `.tflite`. "
             f"Received: path={str(path)!r}. Pass for example "
-            f"{str(path.with_suffix('.tflite'))!r}"
+            f"{str(path.with_suffix('.tflite') if path.name else 'model.tflite')!r}"
             + (", once the folder of that name is moved away." if path.is_dir() else ".")
         )
     quantization.check(quantize, target, representative_data is not None)
     shapes = _shapes(model, input_shape)
+    model = in_float32(model)
     batches = []
     if representative_data is not None:
         batches = representative.batches(model, representative_data, shapes)
-    content = _converted(_prepared(model, batches), shapes, quantize, target, batches)
+        model = equalize(model, batches)
+    content = _converted(model, shapes, quantize, target, batches)
     with placed(path) as new:
         new.write_bytes(content)
     return path
@@ -128,7 +135,9 @@ def _shapes(model: keras.Model, input_shape: Any) -> list[Shape]:
     """One shape per input of the model, as the signature will have it."""
     tensors, names = signature.input_tensors(model), signature.input_names(model)
     asked = {} if input_shape is None else input_shape
-    if not isinstance(asked, Mapping):
+    if isinstance(asked, Mapping):
+        asked = {signature.identifier(str(name)): shape for name, shape in asked.items()}
+    else:
         asked = {names[0]: asked} if len(names) == 1 else {None: asked}
     if not set(asked) <= set(names):
         raise ValueError(
@@ -159,12 +168,6 @@ def _check_shape(name: str, shape: Any, own: Shape) -> None:
             f"as positive integers or `None`. Received: input_shape={shape!r} for the input "
             f"{name!r} of shape {own}. Pass for example {(1, *own[1:])}."
         )
-
-
-def _prepared(model: keras.Model, batches: list[representative.Batch]) -> keras.Model:
-    """The model that is traced: the user's own, or a twin of it."""
-    model = in_float32(model)
-    return equalize(model, batches) if batches else model
 
 
 def _converted(
@@ -224,13 +227,14 @@ def _explained(model: keras.Model) -> Iterator[None]:
 @contextlib.contextmanager
 def _standard_error_into(file: IO[bytes]) -> Iterator[None]:
     """Sends file descriptor 2 to `file`: the converter chats from C++, past `sys.stderr`."""
-    kept = os.dup(2)
-    try:
-        os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with _REDIRECTING:
+        kept = os.dup(2)
+        try:
+            os.dup2(file.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _offenders(model: keras.Model, error: Exception) -> list[str]:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
 CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 """Operations that stand between integers and floats, as at the borders of a file in int8."""
+
+_NUMBER = re.compile(r"_\d+$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +100,14 @@ def read(content: bytes) -> list[Operation]:
     """Reads the operations of a `.tflite` file, graph by graph, in the order they run in.
 
     Args:
-        content: What the file holds; it must be known to be sound.
+        content: What the file holds; its offsets must be known to be sound.
 
     Returns:
         The operations.
+
+    Raises:
+        IndexError: If the file names a tensor or an operation that it does not have.
+        KeyError: If it has a kind of operation or tensor that LiteRT has not.
     """
     # Imported here: LiteRT is an extra.
     from ai_edge_litert import schema_py_generated as schema
@@ -175,5 +182,11 @@ def _shape(tensor: Any) -> tuple[int | None, ...]:
 
 
 def _scope(name: bytes | None) -> str:
-    """`b"model/norm/Mean;model/norm/sum"` as `norm`: neither the model nor the operation."""
-    return "/".join((name or b"").decode(errors="replace").split(";")[0].split("/")[1:-1])
+    """`b"model_1/norm_2/Mean;model_1/norm_2/sum"` as `norm`: neither the model nor the operation.
+
+    Keras 3 opens every scope twice, so TensorFlow numbers the second one, the model's as well: one
+    number goes. Where the model's scope has none, numbers belong to the names.
+    """
+    model, *scopes = (name or b"").decode(errors="replace").split(";")[0].split("/")[:-1] or [""]
+    numbered = _NUMBER.search(model)
+    return "/".join(_NUMBER.sub("", scope) if numbered else scope for scope in scopes)

@@ -73,6 +73,9 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        # Closing is not enough where a child process has inherited the handle.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 
@@ -87,10 +90,22 @@ def _swap(new: Path, path: Path, old: Path) -> None:
 
 def _flush(path: Path) -> None:
     """Sends files to the disk before a name points at them: a power cut must not leave holes."""
-    for file in [path] if path.is_file() else path.rglob("*"):
-        if file.is_file():
-            with open(file, "rb+") as handle:
-                os.fsync(handle.fileno())
+    for entry in [path, *path.rglob("*")]:
+        if entry.is_file():
+            with open(entry, "rb+") as file:
+                os.fsync(file.fileno())
+        elif sys.platform != "win32":
+            _flush_folder(entry)
+
+
+def _flush_folder(path: Path) -> None:
+    """Sends the names in a folder to the disk, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _remove(path: Path) -> None:

@@ -58,10 +58,15 @@ def _parts(model: keras.Model, data: Any) -> Iterable[Any]:
 
 def _are_batches(model: keras.Model, parts: Sequence[Any]) -> bool:
     """Whether a list holds batches, where it might as well hold an array per input."""
-    tensors = signature.input_tensors(model)
-    rank = len(tensors[0].shape)
-    arrays = len(tensors) == 1 and all(len(getattr(part, "shape", ())) == rank for part in parts)
-    return arrays or all(isinstance(part, Mapping) for part in parts)
+    ranks = [len(tensor.shape) for tensor in signature.input_tensors(model)]
+    return (
+        all(isinstance(part, Mapping) for part in parts)
+        or all([len(getattr(part, "shape", ()))] == ranks for part in parts)
+        or all(
+            isinstance(part, (list, tuple)) and [*map(samples.rank, part)] == ranks
+            for part in parts
+        )
+    )
 
 
 def _check(data: Any, array: np.ndarray, shape: tuple[int | None, ...]) -> None:

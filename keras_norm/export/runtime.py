@@ -88,12 +88,12 @@ def run_keras(path: str, inputs: Named | None) -> tuple[Named, str]:
     import keras
 
     # Importing the package registers the layers that the file may name.
-    from keras_norm.export import signature
+    from keras_norm.export import samples, signature
 
     model = keras.saving.load_model(path, compile=False)
-    names = signature.input_names(model)
-    arrays = by_name(inputs, names)
-    arguments = signature.packed(model, [arrays[name] for name in names])
+    # In the model's own types again: bfloat16 came as float32.
+    arrays = samples.given(model, by_name(inputs, signature.input_names(model)))
+    arguments = signature.packed(model, list(arrays.values()))
     outputs = signature.named_outputs(model, model(arguments, training=False))
     named = {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
     return named, f"keras {keras.__version__} on {keras.backend.backend()}"
@@ -109,8 +109,9 @@ def run_saved_model(path: str, inputs: Named | None) -> tuple[Named, str]:
     # The signature does not keep the object alive that owns its variables.
     loaded = tf.saved_model.load(path)
     serve = loaded.signatures["serving_default"]
-    names = list(serve.structured_input_signature[1])
-    outputs = serve(**{k: tf.constant(v) for k, v in by_name(inputs, names).items()})
+    specs = serve.structured_input_signature[1]
+    arrays = by_name(inputs, list(specs))
+    outputs = serve(**{k: tf.cast(tf.constant(v), specs[k].dtype) for k, v in arrays.items()})
     return {k: v.numpy() for k, v in outputs.items()}, f"tensorflow {tf.__version__}"
 
 
@@ -131,7 +132,12 @@ def run_litert(path: str, inputs: Named | None) -> tuple[Named, str]:
     runtime = f"ai-edge-litert {version('ai-edge-litert')}"
     if inputs is None:
         return shapes, runtime
-    return run_in_batches(runner, by_name(inputs, list(shapes)), shapes), runtime
+    # A file computes in float32 what the model takes in another type.
+    arrays = {
+        name: array.astype(details[name]["dtype"]) if array.dtype.kind == "f" else array
+        for name, array in by_name(inputs, list(shapes)).items()
+    }
+    return run_in_batches(runner, arrays, shapes), runtime
 
 
 def run_onnx(path: str, inputs: Named | None) -> tuple[Named, str]:

@@ -16,20 +16,25 @@ def given(model: keras.Model, data: Any, argument: str = "data") -> dict[str, np
 
     Args:
         model: A Functional or Sequential model.
-        data: An array, a list of arrays in the order of the inputs, or a dict by input name.
+        data: An array, a list of arrays in the order of the inputs (also of one), or a dict by
+            input name.
         argument: What the caller's argument is called, for errors. Defaults to `"data"`.
 
     Returns:
         One array per input, in the order of the model's inputs.
 
     Raises:
-        ValueError: If the inputs are not the model's, or if they hold no sample.
+        ValueError: If the inputs are not the model's, if they hold no sample or something else
+            than numbers, or if their sizes are others than the model's.
     """
     names, tensors = signature.input_names(model), signature.input_tensors(model)
     if isinstance(data, Mapping):
-        by_name = {signature.identifier(name): value for name, value in data.items()}
+        by_name = {signature.identifier(str(name)): value for name, value in data.items()}
     else:
-        values = data if isinstance(data, (list, tuple)) and len(names) > 1 else [data]
+        listed = isinstance(data, (list, tuple)) and (
+            len(names) > 1 or [*map(rank, data)] == [len(tensors[0].shape)]
+        )
+        values = data if listed else [data]
         by_name = dict(zip(names, values, strict=False)) if len(values) == len(names) else {}
     if set(by_name) != set(names):
         raise ValueError(
@@ -39,7 +44,7 @@ def given(model: keras.Model, data: Any, argument: str = "data") -> dict[str, np
             + f". The inputs are named {names}."
         )
     arrays = {
-        name: np.asarray(by_name[name], dtype=str if tensor.dtype == "string" else tensor.dtype)
+        name: _array(by_name[name], tensor.dtype, argument)
         for name, tensor in zip(names, tensors, strict=True)
     }
     if len({len(array) if array.ndim else 0 for array in arrays.values()} | {0}) != 2:
@@ -48,11 +53,52 @@ def given(model: keras.Model, data: Any, argument: str = "data") -> dict[str, np
             f"Received: shapes { {name: array.shape for name, array in arrays.items()} }. "
             "Give every array a batch axis of the same size."
         )
+    for (name, array), tensor in zip(arrays.items(), tensors, strict=True):
+        _check_sizes(name, array, (None, *tensor.shape[1:]), argument)
     return arrays
+
+
+def rank(value: Any) -> int:
+    """The rank of what may be an array.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        Its number of axes, 0 for a scalar, -1 where its rows are of several lengths.
+    """
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return -1
 
 
 def _parts(data: Mapping | Sequence) -> str:
     return f"the keys {list(data)}" if isinstance(data, Mapping) else f"{len(data)} entries"
+
+
+def _array(value: Any, dtype: str, argument: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "c" and "complex" not in dtype:
+            raise TypeError("complex numbers")  # NumPy would leave out half of each
+        return array.astype(str if dtype == "string" else dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{argument}` must hold arrays of what the model takes, here {dtype}. "
+            f"Received: {argument} with a {type(value).__name__} ({error}). "
+            "Pass arrays of numbers, all rows of one length."
+        ) from error
+
+
+def _check_sizes(name: str, array: np.ndarray, own: tuple[int | None, ...], argument: str) -> None:
+    fits = array.ndim == len(own)
+    if not fits or any(k not in (None, n) for k, n in zip(own, array.shape, strict=True)):
+        raise ValueError(
+            f"`{argument}` must hold samples that the model takes. Received: an array of shape "
+            f"{array.shape} for the input {name!r} of shape {own}. "
+            "Pass data of that shape, with a batch axis."
+        )
 
 
 def drawn(
@@ -95,6 +141,20 @@ def drawn(
             numbers = numbers > 0
         result[name] = numbers.astype(tensor.dtype)
     return result
+
+
+def outputs(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What a model computes in inference.
+
+    Args:
+        model: A Functional or Sequential model.
+        inputs: One array per input, in the order of the model's inputs.
+
+    Returns:
+        Its outputs in a flat list.
+    """
+    results = model(signature.packed(model, list(inputs.values())), training=False)
+    return [keras.ops.convert_to_numpy(one) for one in keras.tree.flatten(results)]
 
 
 def _merged(own: tuple[int | None, ...], fixed: np.ndarray | None) -> tuple[int, ...]:

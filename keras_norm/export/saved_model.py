@@ -170,12 +170,14 @@ def _system_errors() -> Iterator[None]:
 def _check_target(path: Path) -> None:
     """Replacing deletes what was there, so that must be a SavedModel and nothing more."""
     held = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if (path.exists() and not path.is_dir()) or not held <= _CONTENTS:
-        others = sorted(held - _CONTENTS)
+    others = sorted(held - _CONTENTS)
+    # Folders of users have such names as `assets`, too: only the graph tells a SavedModel.
+    no_model = held and "saved_model.pb" not in held
+    if (path.exists() and not path.is_dir()) or others or no_model:
         raise ValueError(
             "`path` must be free, an empty folder, or a SavedModel to replace. "
             f"Received: path={str(path)!r}"
-            + (f" (which holds {others}). " if held else " (a file). ")
+            + (f" (which holds {others or sorted(held)}). " if held else " (a file). ")
             + "Choose another path, or move away what is there"
             + (
                 ", or add a version by version='next'."

@@ -21,15 +21,24 @@ def layers_in(model: keras.Model, scopes: list[str]) -> LayerPath:
     """
     path: LayerPath = []
     for scope in scopes:
-        candidates = (path[-1][1] if path else model)._flatten_layers(include_self=not path)
-        layers = {layer.name: layer for layer in candidates}
+        found = _layer_of(scope, path[-1][1] if path else model, not path)
+        path += [] if found is None else [(found.name, found)]
+    return path
+
+
+def _layer_of(scope: str, outer: Any, itself: bool) -> Any:
+    """The layer in `outer`, or it itself where it may be that, whose scope this is, or `None`."""
+    # Scopes are nested as layers are, so a layer of `outer` comes before one of the same name
+    # deeper inside. Between them may stand what opens no scope, so deeper ones come next.
+    for deeper in (False, True):
+        candidates = outer._flatten_layers(include_self=itself, recursive=deeper)
+        layers = {layer.name: layer for layer in reversed(candidates)}
         # Keras opens a layer's scope twice per call, so TensorFlow numbers the second one:
         # `dense_1` is the layer `dense`, and the layer `dense_1` shows as `dense_1_2`.
         for name in (re.sub(r"_\d+$", "", scope), scope):
             if name in layers:
-                path.append((name, layers[name]))
-                break
-    return path
+                return layers[name]
+    return None
 
 
 def described(path: LayerPath) -> str:

@@ -71,7 +71,8 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
         layers that the outputs come from.
     """
     tensors = keras.tree.flatten(outputs)
-    if isinstance(outputs, dict) and len(outputs) == len(tensors):
+    flat = isinstance(outputs, dict) and not any(map(keras.tree.is_nested, outputs.values()))
+    if flat and len(outputs) == len(tensors):
         return dict(zip(identifiers(outputs), outputs.values(), strict=True))
     if isinstance(model, keras.Sequential):
         return {identifier(model.layers[-1].name): tensors[0]}

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -159,9 +160,10 @@ def verify(
     Raises:
         FileNotFoundError: If there is nothing at `path` or at the reference.
         ImportError: If what runs the file is not installed.
-        RuntimeError: If the file cannot be run; the message ends with what its process said.
-        ValueError: If `path` is no such file, or if `model_or_reference`, `data`, `bound` or `sqnr`
-            is not usable.
+        RuntimeError: If the file cannot be run, or not on inputs of these sizes, as where it was
+            exported for others than the model takes; the message ends with what its process said.
+        ValueError: If `path` is no such file, or if `model_or_reference`, `bound` or `sqnr` is not
+            usable, or if `data` is not what the model takes.
 
     Example:
 
@@ -196,7 +198,7 @@ def verify(
     outputs, ran_on = _run(kind, path, inputs)
     if len(outputs) == len(expected) and not set(outputs) & set(expected):
         # Other exporters have names of their own for what they keep in order.
-        outputs = dict(zip(expected, outputs.values(), strict=True))
+        outputs = dict(zip(expected, _in_order(outputs), strict=True))
     differences = tuple(
         _difference(name, outputs.get(name), expected.get(name), bound, sqnr)
         for name in dict.fromkeys([*expected, *outputs])
@@ -256,6 +258,16 @@ def _expected(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np
     return {name: keras.ops.convert_to_numpy(output) for name, output in named.items()}
 
 
+def _in_order(outputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs in the order of the model: `output_10` stands before `output_2` in some files."""
+    parts = [re.fullmatch(r"(.*?)(\d+)", name) for name in outputs]
+    numbers = [int(part[2]) for part in parts if part]
+    if len(numbers) < len(outputs) or len({part[1] for part in parts if part}) > 1:
+        return list(outputs.values())
+    order = sorted(zip(numbers, outputs, strict=True))
+    return [outputs[name] for _, name in order]
+
+
 def _run(
     kind: str, path: Path, inputs: dict[str, np.ndarray] | None
 ) -> tuple[dict[str, np.ndarray], str]:
@@ -264,7 +276,8 @@ def _run(
         asked, answer = os.path.join(folder, "inputs.npz"), os.path.join(folder, "answer.npz")
         command = [sys.executable, runtime.__file__, kind, str(path), answer]
         if inputs is not None:
-            runtime.write_named(asked, inputs)
+            stored = {name: runtime.storable(array) for name, array in inputs.items()}
+            runtime.write_named(asked, stored)
             command.append(asked)
         process = subprocess.run(
             command, env=_environment(kind), capture_output=True, text=True, errors="replace"

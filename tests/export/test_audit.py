@@ -6,15 +6,18 @@ import json
 import re
 import sys
 
+import flatbuffers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 import keras_norm
 from keras_norm import Audit, audit
+from keras_norm.export import operations
 from keras_norm.export.audit import REQUIREMENTS
 
 SIZE = (8, 8, 4)
@@ -141,6 +144,20 @@ def test_our_group_normalization_passes(ours):
     assert block.largest == 8 * 8 * 4
 
 
+def test_layers_have_their_own_names(folder):
+    """TensorFlow numbers scopes, some of which have a number of their own."""
+    inner = keras.Sequential([layers.Conv2D(4, 1), keras_norm.GroupNormalization(2, name="norm")])
+    norms = [keras_norm.GroupNormalization(2, name=name) for name in ("norm_1", "norm")]
+    inner.name = "inner_3"
+    path = [layers.Conv2D(4, 3), norms[0], layers.Conv2D(4, 1), norms[1], inner]
+    model = keras.Sequential([keras.Input(SIZE), *path])
+    found = audit(keras_norm.export_litert(model, folder / "names.tflite"))
+    assert [block.layer for block in found.blocks] == ["norm_1", "norm", "inner_3/norm"]
+    # Keras 2 opens a scope once: its numbers are those of the names.
+    assert operations._scope(b"model/norm_1/Mean;model/add") == "norm_1"
+    assert [operations._scope(name) for name in (None, b"", b"Mean", b"net/Mean")] == [""] * 4
+
+
 def test_xnnpack_runs_what_leaves_no_tensor_behind(free, int8, ours):
     """What a partition computes for itself alone has no memory of its own to read from."""
     for path in (free, int8, ours):
@@ -153,6 +170,7 @@ def test_xnnpack_runs_what_leaves_no_tensor_behind(free, int8, ours):
                 interpreter.get_tensor(detail["index"])
             except ValueError:
                 hidden.add(detail["index"])
+        assert hidden
         found = audit(path)
         for row in found.rows:
             if {tensor.index for tensor in row.operation.outputs} & hidden:
@@ -267,10 +285,23 @@ def test_the_table_names_every_operation(free):
         found.partitions = 0
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", "cut"])
+def damaged(content, place):
+    """A file whose first operation names a tensor, or itself, by a number that there is not."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    operator = model.subgraphs[0].operators[0]
+    setattr(operator, place, 9999 if place == "opcodeIndex" else [9999])
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", "cut", "inputs", "outputs", "opcodeIndex"])
 def test_refuses_files_that_are_not_sound(ours, tmp_path, content):
     path = tmp_path / "broken.tflite"
-    path.write_bytes(ours.read_bytes()[:2000] if content == "cut" else content)
+    if isinstance(content, str):
+        whole = ours.read_bytes()
+        content = whole[:2000] if content == "cut" else damaged(whole, content)
+    path.write_bytes(content)
     with pytest.raises(ValueError, match=r"`path` must be a sound .*broken.tflite.*export_litert"):
         audit(path)
 
@@ -287,7 +318,7 @@ def test_without_litert_the_error_says_what_to_install(ours, monkeypatch):
         audit(ours)
 
 
-@pytest.mark.parametrize("require", ["rank", ["rank", "speed"]])
+@pytest.mark.parametrize("require", ["rank", ["rank", "speed"], 5, [["rank"]], iter(["rank"])])
 def test_refuses_requirements_that_there_are_not(ours, require):
     with pytest.raises(ValueError, match=r"`require` must be .*'builtin'.* Received: require="):
         audit(ours, require=require)

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 import keras
@@ -14,7 +16,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from keras_norm.export import export_litert, placing, verify
+from keras_norm.export import export_litert, litert, placing, verify
+from keras_norm.export.precision import in_float32
 
 
 def several(batch_size=None):
@@ -206,6 +209,65 @@ def test_models_of_other_dtypes_become_float32(policy, tmp_path):
         np.testing.assert_array_equal(now, then)
 
 
+class Changed(layers.Layer):
+    """Does not stay what its config says."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return x * self.factor
+
+
+def test_a_half_precision_model_that_its_config_does_not_describe_is_refused(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    layer = Changed(name="changed")
+    layer.factor = 7
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layer], name="net")
+    with pytest.raises(ValueError, match=r"`model` must be what .*'net', where it computes some"):
+        export_litert(model, tmp_path / "model.tflite")
+    # What random numbers overflow in is compared all the same, and is no reason to refuse.
+    layer.factor = 1.0
+    model.layers[0].kernel.assign(np.full((4, 3), 1e6))
+    assert in_float32(model).get_layer("changed").compute_dtype == "float32"
+    # Nor is a model that cannot be tried: two samples of 8 are not enough for this one.
+    inputs = keras.Input((None,))
+    model = keras.Model(inputs, layers.Reshape((10, -1))(inputs))
+    assert in_float32(model) is not model
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_inputs_of_other_dtypes_become_float32(dtype, tmp_path):
+    inputs = keras.Input((4,), dtype=dtype, name="x")
+    model = keras.Model(inputs, layers.Dense(3, name="y")(inputs))
+    data = np.random.default_rng(0).normal(size=(8, 4))
+    how = {"quantize": "int8", "representative_data": data}
+    for options, required in (({}, {"bound": 1e-5}), (how, {"sqnr": 25})):
+        path = export_litert(model, tmp_path / "model.tflite", **options)
+        (detail,) = runner(path).get_input_details().values()
+        assert detail["dtype"] == np.float32
+        assert verify(model, path, data=data, **required).passed
+
+
+def test_exports_in_threads_give_standard_error_back(tmp_path):
+    """Each sends it to a file of its own, and back to where it went before."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with tempfile.TemporaryFile() as file, litert._standard_error_into(file):
+            inside.set()
+            leave.wait()
+
+    before = os.fstat(2)
+    thread = threading.Thread(target=other)
+    with tempfile.TemporaryFile() as file, litert._standard_error_into(file):
+        thread.start()
+        inside.wait(0.2)
+    inside.wait()
+    leave.set()
+    thread.join()
+    assert os.path.samestat(os.fstat(2), before)
+
+
 class WhitenedState(layers.Layer):
     state_size = output_size = 3
 
@@ -243,11 +305,19 @@ def test_the_converter_is_quiet(tmp_path, capfd):
     assert "SavedModel" not in said
 
 
-@pytest.mark.parametrize("name", ["model", "model.keras", "model.tflite.bak", "folder.tflite"])
+def test_a_shape_goes_by_the_inputs_own_name_too():
+    model = keras.Sequential([keras.Input((6,), name="my input"), layers.Dense(2)])
+    for name in ("my input", "my_input"):
+        assert litert._shapes(model, {name: (2, 6)}) == [(2, 6)]
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "model.keras", "model.tflite.bak", "folder.tflite", "/", ""]
+)
 def test_refuses_paths_that_are_no_tflite_file(tmp_path, name):
     (tmp_path / "folder.tflite").mkdir()
     with pytest.raises(ValueError, match=r"`path` must be .*\.tflite.*Received: path=.*Pass"):
-        export_litert(sequential(), tmp_path / name)
+        export_litert(sequential(), tmp_path / name if name else name)
     assert os.listdir(tmp_path) == ["folder.tflite"]
 
 

@@ -1,6 +1,7 @@
 """Full disks, folders that cannot be written, writers that meet, and writers that are killed."""
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
@@ -61,12 +62,45 @@ def test_a_saved_model_that_cannot_be_written_on_leaves_the_old_one(tmp_path, si
     assert not version or os.listdir(tmp_path / "saved") == ["1"]
 
 
-def test_a_litert_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "SavedModel cannot be written: "), (b"x" * 5000, "too large")]
+)
+def test_a_litert_file_that_cannot_be_written_leaves_the_old_one(
+    tmp_path, monkeypatch, content, message
+):
+    """Neither on the way, where a SavedModel larger than the file is written, nor in the end."""
     old = export_litert(model(), tmp_path / "model.tflite")
-    with files_of_at_most(500), pytest.raises(OSError, match="cannot be written: "):
+    if content:
+        monkeypatch.setattr(litert, "_converted", lambda *_: content)
+    with files_of_at_most(500), pytest.raises(OSError, match=message):
         export_litert(model(2.0), old)
     assert answer(old) == 2.0
     assert os.listdir(tmp_path) == ["model.tflite"]
+
+
+def test_a_child_that_inherits_the_lock_does_not_keep_it(tmp_path, monkeypatch):
+    """What a child inherits is a duplicate, closed when the child ends."""
+    opened, real = [], os.open
+    monkeypatch.setattr(os, "open", lambda *args: opened.append(real(*args)) or opened[-1])
+    with placing._alone(tmp_path):
+        inherited = os.dup(opened[0])
+    handle = real(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for each in (handle, inherited):
+        os.close(each)
+
+
+def test_folders_are_flushed_with_their_files(tmp_path, monkeypatch):
+    flushed = []
+
+    def fsync(handle):
+        flushed.append(os.readlink(f"/proc/self/fd/{handle}"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with placing.placed(tmp_path / "folder") as new:
+        (new / "inner").mkdir(parents=True)
+        (new / "inner" / "file").write_text("text")
+    assert sorted(flushed) == [str(new), str(new / "inner"), str(new / "inner" / "file")]
 
 
 @pytest.fixture

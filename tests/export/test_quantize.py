@@ -14,7 +14,7 @@ import keras_norm
 from keras_norm.export import export_litert, representative
 from tests.conformance.support import randomize
 
-SIZE, CHANNELS, GROUPS = 28, 64, 32
+SIZE, CHANNELS, GROUPS = 12, 64, 32
 
 
 def images(count, seed=0):
@@ -135,6 +135,24 @@ def test_rows_in_every_mode(name, mode, tmp_path):
     assert np.abs(actual - expected).max() <= 0.15 * np.abs(expected).max()
 
 
+def with_a_namesake(norm, namesake, shape):
+    """A norm in a model, and deeper inside a layer of the same name that is none."""
+    inner = keras.Sequential([layers.Dense(4), namesake], name="inner")
+    return keras.Sequential([keras.Input(shape, name="x"), layers.Dense(4), norm, inner])
+
+
+def test_a_layer_inside_with_the_name_of_a_norm(tmp_path):
+    norm, data = keras_norm.GroupNormalization(2, name="norm"), images(4)[:, :6, :6, :3]
+    model = with_a_namesake(norm, layers.BatchNormalization(name="norm"), (6, 6, 3))
+    how = {"quantize": "int8", "representative_data": data}
+    path = export_litert(model, tmp_path / "model.tflite", **how)
+    assert {"float32"} in [kinds for name, kinds in operations(path) if name == "RSQRT"]
+    norm = layers.RMSNormalization(name="norm")
+    model = with_a_namesake(norm, layers.Dense(4, name="norm"), (6, 6, 3))
+    with pytest.raises(ValueError, match=r"with SQUARE in the layer 'norm' \(RMSNormalization\)"):
+        export_litert(model, tmp_path / "model.tflite", target="int8-only", **how)
+
+
 def test_half_precision_models_and_other_batch_sizes(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     inputs = keras.Input((8, 8, 3), name="image")
@@ -174,6 +192,9 @@ def test_representative_data_in_every_form():
         "data set of dicts": tf.data.Dataset.from_tensors({"image": data}),
         "list of batches": [data[:2], data[2:]],
         "list of dicts": [{"image": data[:2]}, {"image": data[2:]}],
+        "list with an array": [data],
+        "list of lists": [[data[:2]], (data[2:],)],
+        "TensorFlow's own form": ([sample[None]] for sample in data),
     }
     for name, form in forms.items():
         batches = representative.batches(model, form, [(1, None, 6, 3)])
@@ -185,7 +206,12 @@ def test_representative_data_in_every_form():
 def test_batches_have_the_size_of_the_signature():
     scale = np.arange(15, dtype="float32").reshape(5, 3)
     images = np.zeros((5, 6, 6, 3))
-    for data in ([images, scale], {"scale:0": scale, "image": images}, iter([[images, scale]])):
+    for data in (
+        [images, scale],
+        {"scale:0": scale, "image": images},
+        iter([[images, scale]]),
+        [(images, scale)],
+    ):
         batches = representative.batches(two_inputs(), data, [(2, 6, 6, 3), (2, 3)])
         assert [list(batch) for batch in batches] == [["image", "scale_0"]] * 3
         used = np.concatenate([batch["scale_0"] for batch in batches])
@@ -244,6 +270,13 @@ def test_refuses_modes_and_targets(how, message, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+class FromZeros(layers.Layer):
+    """Has a constant whose largest number, 0, gives integers no step."""
+
+    def call(self, x):
+        return tf.zeros(4) - tf.nn.relu(x)
+
+
 def refused(layer, shape, **how):
     inputs = keras.Input(shape, name="x")
     model = keras.Model(inputs, layer(inputs), name="net")
@@ -265,6 +298,11 @@ def refused(layer, shape, **how):
             lambda: layers.LayerNormalization(name="ln"),
             {"quantize": "int16x8"},
             "in int16x8. Received: model='net' with SQUARED_DIFFERENCE in the layer 'ln' (Layer",
+        ),
+        (
+            lambda: FromZeros(name="zeros"),
+            {"quantize": "int16x8"},
+            "in int16x8. Received: model='net' with SUB in the layer 'zeros' (FromZeros)",
         ),
         (
             lambda: layers.GRU(3, name="gru"),

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_norm
-from keras_norm.export import export_saved_model, placing, saved_model
+from keras_norm.export import export_saved_model, placing, saved_model, signature
 
 BATCHES = (1, 7)
 
@@ -139,6 +139,18 @@ def test_signature_has_the_models_names_and_computes_its_values(
         expected = keras.tree.flatten(called(model, arrays))
         for name, value in zip(output_names, expected, strict=True):
             np.testing.assert_allclose(results[name], value, rtol=0, atol=1e-6)
+
+
+def test_outputs_in_nested_dicts_are_named_after_their_layers():
+    x = keras.Input((3,))
+    first, second = (layers.Dense(1, name=name)(x) for name in ("first", "second"))
+    for structure in ({"a": {"u": first}}, {"a": {"u": first, "v": second}, "b": second}):
+        model = keras.Model(x, structure)
+        tensors = keras.tree.flatten(structure)
+        expected = ["first", "second", "second_1"][: len(tensors)]
+        named = signature.named_outputs(model, structure)
+        assert list(named) == expected
+        assert all(a is b for a, b in zip(named.values(), tensors, strict=True))
 
 
 def test_returns_the_path_and_creates_parents(tmp_path):
@@ -343,7 +355,14 @@ def test_refuses_to_replace_what_is_no_saved_model(tmp_path):
         export_saved_model(several(), tmp_path)
     with pytest.raises(ValueError, match=r"`path` must be free.*\(a file\).*another path"):
         export_saved_model(several(), tmp_path / "notes.txt")
-    assert contents(tmp_path) == {"notes.txt": b"mine"}
+    # Names that SavedModels have, without the graph that makes one.
+    mine = {"notes.txt": b"mine", "project/assets/photo.jpg": b"", "project/debug/log": b"text"}
+    for name, content in mine.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"`path` must be free.*holds \['assets', 'debug'\]"):
+        export_saved_model(several(), tmp_path / "project")
+    assert contents(tmp_path) == mine
 
 
 def test_refuses_a_model_without_known_inputs(tmp_path):

@@ -21,11 +21,14 @@ RUNTIMES = {
 
 
 def several(seed=0):
-    """Two inputs, a nested model with moving moments, outputs by keys that are not sorted."""
+    """Two inputs, a nested model with moving moments, outputs by keys that are not sorted.
+
+    One input is in bfloat16, which neither `.npz` files nor LiteRT's signatures have.
+    """
     inner_in = keras.Input((6, 3))
     inner_out = layers.LayerNormalization(name="norm")(layers.BatchNormalization()(inner_in))
     inner = keras.Model(inner_in, inner_out, name="inner")
-    series = keras.Input((6, 3), name="series")
+    series = keras.Input((6, 3), dtype="bfloat16", name="series")
     tokens = keras.Input((6,), dtype="int32", name="tokens")
     total = layers.Add()([inner(series), layers.Embedding(2, 3)(tokens)])
     outputs = {"total": total, "head": layers.Dense(2, name="dense")(layers.Flatten()(total))}
@@ -105,7 +108,7 @@ def test_the_files_outputs_are_handed_back(dense_file):
     np.testing.assert_allclose(found.outputs["y"], expected, rtol=0, atol=1e-5)
     # They are the file's numbers, not the model's.
     model.layers[0].bias.assign_add([1.0, 1.0, 1.0])
-    changed = verify(model, path, data=data)
+    changed = verify(model, path, data=[data])
     model.layers[0].bias.assign_sub([1.0, 1.0, 1.0])
     np.testing.assert_array_equal(changed.outputs["y"], found.outputs["y"])
     assert not changed.passed
@@ -208,6 +211,16 @@ def test_missing_and_additional_outputs_never_pass(tmp_path):
             "c": False,
         }
         assert not found.passed
+
+
+def test_numbered_outputs_are_in_the_order_of_their_numbers(tmp_path):
+    """Keras's own export names them so, and LiteRT sorts them as text: 0, 1, 10, 11, 2, ..."""
+    inputs = keras.Input((2,), name="x")
+    model = keras.Model(inputs, [layers.Rescaling(k + 1.0)(inputs) for k in range(12)])
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    found = verify(model, tmp_path / "model.tflite", data=np.ones((1, 2)))
+    assert found.passed, str(found)
+    assert list(found.outputs) == model.output_names
 
 
 def test_an_empty_output_is_no_evidence(tmp_path):
@@ -357,7 +370,21 @@ def test_refuses_sqnr_that_is_no_number(dense_file, sqnr):
 
 
 @pytest.mark.parametrize(
-    "data", [np.ones((0, 4)), np.float32(1.0), {"z": np.ones((2, 4))}, {"x": 1.0, "z": 1.0}]
+    "data",
+    [
+        np.ones((0, 4)),
+        np.float32(1.0),
+        {"z": np.ones((2, 4))},
+        {"x": 1.0, "z": 1.0},
+        {1: np.ones((2, 4))},
+        object(),
+        "data.npy",
+        [[1.0, 1.0, 1.0, 1.0], [1.0]],
+        np.full((2, 4), 1j),
+        np.ones((2, 5)),
+        np.ones((2, 4, 1, 1)),
+        [np.ones((2, 4)), np.ones((2, 4))],
+    ],
 )
 def test_refuses_data_that_are_not_the_models(dense_file, data):
     with pytest.raises(ValueError, match=r"`data` must .* Received: "):

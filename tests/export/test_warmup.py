@@ -71,7 +71,7 @@ def test_each_sample_is_a_request(tmp_path):
     answers = check_against_signature(path, requests)
     np.testing.assert_allclose(answers, model(data), rtol=0, atol=1e-6)
     # They are part of the folder that a later export replaces.
-    again = export_saved_model(model, path.rename(tmp_path / "single"), warmup=data[:1])
+    again = export_saved_model(model, path.rename(tmp_path / "single"), warmup=[data[:1]])
     assert len(requests_of(again)) == 1
     assert [request.model_spec.name for request in requests_of(again)] == ["single"]
 
@@ -118,7 +118,15 @@ def test_refuses_a_number_that_no_server_takes(tmp_path, warmup):
 
 @pytest.mark.parametrize(
     "warmup",
-    [np.zeros((0, 3)), np.zeros(()), np.zeros(3), np.zeros((2, 4)), {"z": np.zeros((2, 3))}],
+    [
+        np.zeros((0, 3)),
+        np.zeros(()),
+        np.zeros(3),
+        np.zeros((2, 4)),
+        {"z": np.zeros((2, 3))},
+        object(),
+        "samples.npy",
+    ],
 )
 def test_refuses_data_that_does_not_fit(tmp_path, warmup):
     with pytest.raises(ValueError, match=r"`warmup` must .* Received: "):

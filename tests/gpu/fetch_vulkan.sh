@@ -47,6 +47,10 @@ for package in "$folder"/archives/*.deb; do
 done
 
 driver=$(find "$folder/root" -name libvulkan_lvp.so -print -quit)
+if [[ -z $driver ]]; then
+    echo "The packages of $release have no lavapipe (libvulkan_lvp.so)." >&2
+    exit 1
+fi
 ln -s "$(dirname "$driver")" "$folder/lib"
 printf '{"file_format_version": "1.0.0", "ICD": {"api_version": "1.3.0", "library_path": "%s"}}\n' \
     "$driver" >"$folder/driver.json"
