@@ -1,6 +1,4 @@
-"""A model that tells which version of an op it was traced with; less garbage to look through."""
-
-import gc
+"""A model that tells which version of an op it was traced with."""
 
 import keras
 import pytest
@@ -20,10 +18,3 @@ def five_or_three(monkeypatch):
             return thrice(x)
 
     return keras.Sequential([keras.Input((2,), name="x"), Thrice(name="y")])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lasting_objects_set_aside():
-    """TensorFlow's converter collects garbage with every file, among all that was made before."""
-    gc.collect()
-    gc.freeze()
