@@ -118,6 +118,18 @@ def test_weights_alone():
     check(mine, "instance.h5")
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_moments_that_a_layer_was_adapted_to(alone, tmp_path):
+    described = layer("Normalization", axis=[-1], invert=False, mean=None, variance=None)
+    mean, variance = [1.0, 2.0, 3.0, 4.0], [4.0, 9.0, 16.0, 25.0]
+    weights = {"layer": {"mean": mean, "variance": variance, "count": 3}}
+    path = write_h5(tmp_path / "old.h5", sequential(described), weights)
+    mine = keras.Sequential([keras.Input((4,)), keras.layers.Normalization()]) if alone else None
+    model, _ = load(path, model=mine)
+    y = np.asarray(model(np.zeros((1, 4), "float32")))
+    np.testing.assert_allclose(y, [[-1 / 2, -2 / 3, -3 / 4, -4 / 5]], rtol=1e-6)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
