@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -245,8 +246,8 @@ FORMATS = (
 )
 # Addons's wrapper around an LSTM leaves a tensor where the kernel was, which no graph can hold.
 UNSAVABLE = {("weight", "saved_model")}
-# What a layer has copies of, or derives others from.
-USED_ELSEWHERE = "renorm", "normalization/mean", "normalization/variance"
+# Weights that a layer has copies of, or derives others from.
+COPIED = re.compile(r"renorm|^(mean|variance):")
 
 
 def data(model, rng):
@@ -268,7 +269,7 @@ def train(model, x):
     model.train_on_batch(x, tf.nest.map_structure(lambda t: t + rng.normal(size=t.shape), y))
     for weight in model.weights:
         noise = rng.uniform(-0.1, 0.3, weight.shape)
-        if weight.dtype.is_floating and not any(part in weight.name for part in USED_ELSEWHERE):
+        if weight.dtype.is_floating and not COPIED.search(weight.name):
             weight.assign_add(tf.cast(noise, weight.dtype))
 
 

@@ -215,6 +215,46 @@ def test_hard_sigmoid_is_that_of_keras_2(tmp_path):
     np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(model(x)))
 
 
+def test_a_number_before_an_operator(tmp_path):
+    """Keras 2 writes it in place of a reference, and the tensor among the arguments."""
+    node = ["_CONSTANT_VALUE", -1, 3.0, {"y": ["input_1", 0, 0], "name": None}]
+    described = {**layer("TFOpLambda", function="math.subtract"), "inbound_nodes": [node]}
+    model, _ = load(write_h5(tmp_path / "old.h5", functional(described)))
+    np.testing.assert_array_equal(np.asarray(model(np.ones((1, 4)))), np.full((1, 4), 2.0))
+
+
+def test_a_state_to_begin_with(tmp_path, rng):
+    """Keras 2 writes it among the inputs."""
+    steps = called(layer("Reshape", "steps", target_shape=[2, 2]), ("input_1", 0, 0))
+    described = layer("SimpleRNN", units=4, activation="tanh")
+    described["inbound_nodes"] = [[["steps", 0, 0, {}], ["input_1", 0, 0, {}]]]
+    kernel, recurrent, bias = rng.normal(size=(2, 4)), rng.normal(size=(4, 4)), rng.normal(size=4)
+    weights = {"layer": {"kernel": kernel, "recurrent": recurrent, "bias": bias}}
+    model, _ = load(write_h5(tmp_path / "old.h5", functional(steps, described), weights))
+    state = x = rng.normal(size=(3, 4))
+    for step in (x[:, :2], x[:, 2:]):
+        state = np.tanh(step @ kernel + state @ recurrent + bias)
+    np.testing.assert_allclose(np.asarray(model(x)), state, atol=1e-5)
+
+
+def test_a_norm_in_each_step_behind_a_mask(tmp_path, rng):
+    embedding = layer("Embedding", "words", input_dim=3, output_dim=4, mask_zero=True)
+    norm = layer("Addons>GroupNormalization", "norm", groups=1, epsilon=0.0)
+    described = layer("TimeDistributed", layer=norm)
+    layers = called(embedding, ("input_1", 0, 0)), called(described, ("words", 0, 0))
+    table = rng.normal(size=(3, 4))
+    weights = {"words": {"table": table}, "layer": {"gamma": np.ones(4), "beta": np.zeros(4)}}
+    model, _ = load(write_h5(tmp_path / "old.h5", functional(*layers), weights))
+    model.save(tmp_path / "new.keras")
+    words = np.array([[0, 1, 2, 0]])
+    rows = table[words]
+    expected = (rows - rows.mean(-1, keepdims=True)) / rows.std(-1, keepdims=True)
+    for one in (model, keras.saving.load_model(tmp_path / "new.keras")):
+        y = one(words)
+        np.testing.assert_allclose(np.asarray(y), expected, atol=1e-5)
+        np.testing.assert_array_equal(np.asarray(y._keras_mask), words != 0)
+
+
 def test_what_only_training_would_tell_is_reported(tmp_path):
     mine = {"class_name": "Mine", "config": {}}
     described = layer("Dense", units=1, kernel_initializer=mine, kernel_regularizer=mine)
