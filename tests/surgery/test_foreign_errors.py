@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 import keras_norm
-from keras_norm.surgery.foreign import norms, reading
+from keras_norm.surgery.foreign import reading
 from tests.surgery.foreign_files import (
     called,
     functional,
@@ -52,6 +52,9 @@ CODE = ["4wEAAAAAAAAAAAAAAAE=", None, None]
         (layer("Mine"), "known classes.*'Mine'.*Addons>TLU.*keras-contrib"),
         (layer("Addons>Maxout", num_units=2), "known classes.*'Addons>Maxout'"),
         (layer("Other>Dense", units=1), "known classes.*'Other>Dense'"),
+        (layer("Custom>Dense", units=1), "known classes.*'Custom>Dense'"),
+        (layer("Custom>InstanceNormalization", axis=-1), "known classes.*'Custom>Instance"),
+        ({**layer("InstanceNormalization", axis=-1), "module": None}, "classes.*'__main__>Inst"),
         (layer("StringLookup", vocabulary="/etc/passwd"), "known classes.*'StringLookup'"),
         (layer("Dense", units=1, activation="mine"), "activations that are known.*'mine'"),
         (layer("Dense", units=1, activation="Addons>gelu"), "activations that are known"),
@@ -114,7 +117,7 @@ def test_no_module_of_a_file_is_imported(tmp_path, monkeypatch):
     for name in ("Evil", "InstanceNormalization", "Dense"):
         described = layer(name, module="evil", units=1)
         path = write_keras(tmp_path / "a.keras", sequential(described), weights=h5_bytes(tmp_path))
-        refuses(path, "units=1" if name in norms.CONTRIB else f"known.*'evil>{name}'")
+        refuses(path, f"known.*'evil>{name}'")
     assert "evil" not in sys.modules and not (tmp_path / "ran").exists()
 
 
