@@ -282,7 +282,7 @@ def test_state_of_wrappers_of_another_shape(name, value, tmp_path):
 
 def test_mutated_files(tmp_path):
     """In a process of its own: HDF5 is not ours to trust. Few here; `FUZZ=20000` asks for more."""
-    attempts = os.environ.get("FUZZ", "36")
+    attempts = os.environ.get("FUZZ", "24")
     files = [GOLDEN / "instance.h5", GOLDEN / "weight_fresh.keras", GOLDEN / "spectral"]
     command = [sys.executable, "-m", "tests.surgery.fuzz_foreign", attempts, tmp_path, *files]
     root = GOLDEN.parents[2]

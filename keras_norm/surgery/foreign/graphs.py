@@ -322,9 +322,10 @@ def _is_constant(value):
 def _check_norms(layer, where):
     norms = norms_within(layer)
     if norms:
-        raise _gap(
-            f"the norms {norms} in {where} behind a mask, which Addons ignores and keras_norm "
-            "counts; only norms in the functional model that has the mask are mended"
+        raise ValueError(
+            "`path` must hold norms behind a mask in functional models alone, beside the mask. "
+            f"Received: the norms {norms} in {where} behind a mask, which Addons ignores and "
+            "keras_norm counts. Write the model as one functional model."
         )
 
 
