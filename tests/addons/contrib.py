@@ -7,6 +7,7 @@ nothing that a reader looks at: class names without a package, arguments, weight
 import tensorflow as tf
 
 _INITIALIZERS = {"beta_initializer": "zeros", "gamma_initializer": "ones"}
+_HOME = "keras_contrib.layers"  # what .keras files say
 _NONE = "beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint"
 
 
@@ -44,6 +45,8 @@ class _Norm(tf.keras.layers.Layer):
 class InstanceNormalization(_Norm):
     """Epsilon is added to the standard deviation; `axis=None` reduces over a whole sample."""
 
+    __module__ = _HOME
+
     def __init__(self, axis=None, epsilon=1e-3, **kwargs):
         super().__init__(axis, epsilon, **kwargs)
 
@@ -57,6 +60,8 @@ class InstanceNormalization(_Norm):
 
 class GroupNormalization(_Norm):
     """Groups stand on axis 1 whatever `axis` is."""
+
+    __module__ = _HOME
 
     def __init__(self, groups=32, axis=-1, epsilon=1e-5, **kwargs):
         super().__init__(axis, epsilon, **kwargs)
@@ -80,6 +85,8 @@ class GroupNormalization(_Norm):
 
 class BatchRenormalization(_Norm):
     """What inference needs: the moving moments. Names of weights are the layer's and an ending."""
+
+    __module__ = _HOME
 
     def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, **kwargs):
         super().__init__(axis, epsilon, **kwargs)

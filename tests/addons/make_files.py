@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -188,7 +189,9 @@ def mixed():
 def built_in():
     """Layers of Keras 2 whose configs Keras 3 refuses, and operators between tensors."""
     x = inputs = keras.Input(IMAGE)
-    x = layers.ZeroPadding2D()(x)
+    norm = layers.Normalization()
+    norm.adapt(np.random.default_rng(2).normal(5.0, 3.0, (9, *IMAGE)))
+    x = layers.ZeroPadding2D()(norm(x))
     x = layers.DepthwiseConv2D(3, depth_multiplier=2)(x)
     x = layers.LeakyReLU(alpha=0.1)(layers.SeparableConv2D(4, 3)(x))
     y = layers.Conv2DTranspose(4, 3, padding="same")(x)
@@ -243,6 +246,8 @@ FORMATS = (
 )
 # Addons's wrapper around an LSTM leaves a tensor where the kernel was, which no graph can hold.
 UNSAVABLE = {("weight", "saved_model")}
+# Weights that a layer has copies of, or derives others from.
+COPIED = re.compile(r"renorm|^(mean|variance):")
 
 
 def data(model, rng):
@@ -264,7 +269,7 @@ def train(model, x):
     model.train_on_batch(x, tf.nest.map_structure(lambda t: t + rng.normal(size=t.shape), y))
     for weight in model.weights:
         noise = rng.uniform(-0.1, 0.3, weight.shape)
-        if weight.dtype.is_floating and "renorm" not in weight.name:
+        if weight.dtype.is_floating and not COPIED.search(weight.name):
             weight.assign_add(tf.cast(noise, weight.dtype))
 
 

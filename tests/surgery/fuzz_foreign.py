@@ -4,9 +4,11 @@ Each must load or raise `ValueError`, within a minute and 1 GB, and run no code.
 error where one does not, and leaves that file in FOLDER.
 """
 
+import base64
 import copy
 import faulthandler
 import json
+import marshal
 import random
 import resource
 import shutil
@@ -17,10 +19,17 @@ from pathlib import Path
 import h5py
 
 import keras_norm
+from keras_norm.surgery.foreign.objects import is_object
 
-RUNS_CODE = "ctypes.dlopen", "os.exec", "os.posix_spawn", "os.system", "pickle.find_class"
-RUNS_CODE += "socket.connect", "subprocess.Popen"
+# Not "compile", which Keras's signatures do anew for each call.
+RUNS_CODE = "ctypes.dlopen", "exec", "import", "marshal.loads", "os.exec", "os.posix_spawn"
+RUNS_CODE += "os.system", "pickle.find_class", "socket.connect", "subprocess.Popen"
+CODE = [base64.b64encode(marshal.dumps(compile("1", "", "eval"))).decode(), None, None]
+OWN = {"class_name": "Lambda", "config": {"name": "own", "function": CODE}}
+# "this" is a module that nothing else imports.
+FOREIGN = {"module": "this", "class_name": "s", "config": {}, "registered_name": "this>s"}
 JUNK = None, True, -1, 0, 3, 0.5, "", "Dense", "x/y", [], [None], {}, {"class_name": "Dense"}
+JUNK += OWN, FOREIGN, "this"
 MAX_KILOBYTES = 10**6
 
 
@@ -54,6 +63,10 @@ def misdescribed(path, rng):
 
 def _changed(config, rng):
     places = list(_places(config))
+    objects = [part[key] for part, key in places if is_object(part[key])]
+    if objects and rng.random() < 0.3:
+        rng.choice(objects).update(rng.choice((OWN, FOREIGN)))
+        return config
     holder, key = rng.choice(places)
     other, name = rng.choice(places)
     value = copy.deepcopy(other[name]) if rng.random() < 0.3 else rng.choice(JUNK)

@@ -7,10 +7,12 @@ import keras
 from keras import ops
 
 from keras_norm.surgery.foreign.layers import LayerReader, Origin
-from keras_norm.surgery.foreign.masks import COUNTED, call_unmasked, is_masked
+from keras_norm.surgery.foreign.masks import call_unmasked, is_masked, is_mended, norms_within
 from keras_norm.surgery.foreign.objects import is_object
 
 MODELS = ("Functional", "Model", "Sequential")
+_CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name
+_RECURRENT = keras.layers.RNN, keras.layers.Bidirectional  # take a state behind their inputs
 
 # Functions of TensorFlow that Keras 2 turned into layers, by their arguments' names there.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -126,11 +128,8 @@ class ModelReader(LayerReader):
         model.add(keras.layers.InputLayer(batch_shape=shape, dtype=dtype))
         for part in parts[1:] if _is_input(parts[0]) else parts:
             layer = self.nested(part, tuple(shape))
-            if isinstance(layer, COUNTED) and order and is_masked(model.outputs[0]):
-                raise _gap(
-                    f"the norm {layer.name!r} in a sequential model behind a mask, which Addons "
-                    "ignores and keras_norm counts; only functional models are mended"
-                )
+            if order and is_masked(model.outputs):
+                _check_norms(layer, "a sequential model")
             order.append(layer)
             model.add(layer)
             shape = model.output_shape
@@ -233,25 +232,33 @@ class _Graph:
             if name not in self.made:
                 shapes = keras.tree.map_structure(lambda t: tuple(t.shape), inputs)
                 self.made[name] = self.reader.nested(one, _one_shape(inputs, shapes))
-            layer = self.made[name]
-            if isinstance(layer, COUNTED) and is_masked(inputs):
-                result = call_unmasked(layer, inputs, len(self.outputs[name]))
-            else:
-                result = layer(inputs, **keywords)
+            result = self._result(name, inputs, keywords)
         self.outputs[name].append(keras.tree.flatten(result))
+
+    def _result(self, name, inputs, keywords):
+        layer = self.made[name]
+        if is_masked(inputs):
+            if is_mended(layer):
+                return call_unmasked(layer, inputs, len(self.outputs[name]))
+            # The layers within were connected without the mask that they get at run time.
+            _check_norms(layer, f"{layer.name!r}")
+        if isinstance(layer, _RECURRENT) and isinstance(inputs, list):
+            inputs, *state = inputs
+            return layer(inputs, initial_state=state, **keywords)
+        return layer(inputs, **keywords)
 
     def _arguments(self, node):
         """What a layer is called with: its inputs, and keyword arguments."""
         keywords: dict = {}
-        for reference in _references(node, nested=False):
-            if len(reference) > 3 and reference[3]:
-                keywords = reference[3]
+        for entry in _entries(node, nested=False):
+            if len(entry) > 3 and entry[3]:
+                keywords = entry[3]
         values = {name: self._value(value) for name, value in keywords.items()}
         inputs = self._inputs(node)
         return _single(inputs), {n: v for n, v in values.items() if v is not None}
 
     def _inputs(self, node):
-        if isinstance(node, list) and node and node[0] == "_CONSTANT_VALUE":
+        if _is_constant(node):
             return node[2]
         if _is_reference(node):
             return self._tensor(node)
@@ -279,18 +286,23 @@ class _Graph:
 
 def _references(node, nested=True):
     """Every reference to a tensor in a node or in many: lists of layer, node, output, ..."""
-    if _is_reference(node):
+    return (entry for entry in _entries(node, nested) if _is_reference(entry))
+
+
+def _entries(node, nested=True):
+    """Every reference, and every number that stands in a tensor's place, which is written alike."""
+    if _is_reference(node) or _is_constant(node):
         yield node
         if nested and len(node) > 3:
-            yield from _references(node[3])
+            yield from _entries(node[3])
     elif isinstance(node, dict):
         # Of a layer its calls: its arguments may look like references.
         calls = [node.get("inbound_nodes") or []] if "class_name" in node else node.values()
         for part in calls:
-            yield from _references(part, nested)
+            yield from _entries(part, nested)
     elif isinstance(node, list):
         for part in node:
-            yield from _references(part, nested)
+            yield from _entries(part, nested)
 
 
 def _is_reference(value):
@@ -298,9 +310,23 @@ def _is_reference(value):
         isinstance(value, list)
         and len(value) in (3, 4)
         and isinstance(value[0], str)
-        and value[0] != "_CONSTANT_VALUE"
+        and value[0] != _CONSTANT
         and all(isinstance(number, int) for number in value[1:3])
     )
+
+
+def _is_constant(value):
+    return isinstance(value, list) and len(value) in (3, 4) and value[0] == _CONSTANT
+
+
+def _check_norms(layer, where):
+    norms = norms_within(layer)
+    if norms:
+        raise ValueError(
+            "`path` must hold norms behind a mask in functional models alone, beside the mask. "
+            f"Received: the norms {norms} in {where} behind a mask, which Addons ignores and "
+            "keras_norm counts. Write the model as one functional model."
+        )
 
 
 def _is_input(described):

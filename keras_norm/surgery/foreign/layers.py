@@ -40,6 +40,7 @@ _NEUTRAL: dict[str, Any] = {
 }
 # Packages whose classes a file means when it names no other.
 _HOMES = {"keras", "tensorflow", "tensorflow_addons"}
+_SCRIPT = "__main__"  # which .keras files write as null; other files name no modules
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
 # Classes that run code of the file, read other files, or are no layers of their own.
 _REFUSED = {
@@ -134,6 +135,8 @@ class LayerReader:
         config = described["config"]
         given = Arguments(self, name, config, shape)
         layer = make(given)
+        if family == "keras-contrib" and "module" not in described:
+            given.note("taken for keras-contrib's by its name; the file does not say whose it is")
         self.remember(layer, Origin(name, family, config))
         return layer
 
@@ -143,9 +146,8 @@ class LayerReader:
             raise ValueError(f"`path` must hold layers. Received: {str(described)[:200]}.")
         bare = str(described["class_name"])
         package, _, name = str(described.get("registered_name") or bare).rpartition(">")
-        home = str(described.get("module") or "").partition(".")[0]
-        if package == "Custom":
-            package, name = "", bare.rpartition(">")[2]
+        module = described.get("module", "")
+        home = _SCRIPT if module is None else str(module).partition(".")[0]
         for family, table in self._tables(package, home, name, described["config"]):
             if name in table:
                 return name, family, table[name]
@@ -157,7 +159,7 @@ class LayerReader:
             return [("Addons", norms.ADDONS)]
         if package or name in _REFUSED:
             return []
-        if home not in _HOMES and self._is_contributed(name, home, config):
+        if home in ("", "keras_contrib") and self._is_contributed(name, home, config):
             return [("keras-contrib", norms.CONTRIB)]
         if home and home not in _HOMES:  # somebody's own class, whatever it is called
             return []

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,18 +59,22 @@ def load_foreign(path, model=None, verbose=True, print_fn=None):
     sequential: 3 layers became layers of keras_norm
     ...
     """
-    path = existing(path)
     reader = ModelReader()
     if model is not None:
         check_model(model)
-    with read_whole(path):
-        if model is None:
-            model = _whole(path, reader)
-        else:
-            _weights(path, model, Views(reader))
+    model = _loaded(existing(path), model, reader)
     for line in reader.lines(model.name) if verbose else ():
         (print if print_fn is None else print_fn)(line)
     return model
+
+
+def _loaded(path, model, reader):
+    """The model of a file, or a model that took its weights."""
+    with read_whole(path):
+        if model is None:
+            return _whole(path, reader)
+        _weights(path, model, Views(reader))
+        return model
 
 
 def _whole(path, reader):
@@ -183,7 +188,8 @@ def addons_compat() -> Iterator[None]:
     It is for code of others that loads models itself. `keras.models.load_model` and those of
     `tf.keras` are the same function; one that was imported by its name before is not reached.
     Files of Keras 3 are loaded as ever. Of a file of Keras 2 `custom_objects` are not used, and the
-    model is not compiled. Threads share the scope.
+    model is not compiled. What `load_foreign` reports as not carried over comes as a warning.
+    Threads share the scope.
 
     Yields:
         Nothing.
@@ -198,7 +204,12 @@ def addons_compat() -> Iterator[None]:
     def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         """`keras.saving.load_model`, or `load_foreign` for files of Keras 2."""
         if is_foreign(filepath):
-            return load_foreign(filepath, verbose=False)
+            reader = ModelReader()
+            model = _loaded(existing(filepath), None, reader)
+            if reader.notes:
+                lost = "\n  ".join(reader.notes)
+                warnings.warn(f"{model.name}: not carried over:\n  {lost}", stacklevel=2)
+            return model
         return load(filepath, custom_objects, compile, safe_mode)
 
     homes: list[Any] = [

@@ -38,16 +38,29 @@ class MaskOf(keras.layers.Layer):
         return tuple(input_shape[0])
 
 
-def is_masked(tensor):
-    """Whether a mask comes with a tensor of a graph."""
-    return getattr(tensor, "_keras_mask", None) is not None
+def is_masked(inputs):
+    """Whether a mask comes with a tensor of a graph, or with one of several."""
+    tensors = keras.tree.flatten(inputs)
+    return any(getattr(tensor, "_keras_mask", None) is not None for tensor in tensors)
+
+
+def norms_within(layer):
+    """Names of the norms that a layer is or holds, and that count masks."""
+    return [one.name for one in layer._flatten_layers() if isinstance(one, COUNTED)]
+
+
+def is_mended(layer):
+    """Whether `call_unmasked` returns what Addons's layer did: for a norm, and one in each step."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        layer = layer.layer
+    return isinstance(layer, COUNTED)
 
 
 def call_unmasked(layer, tensor, calls):
     """What Addons's layer returned for a tensor with a mask: all counted, the mask passed on.
 
     Args:
-        layer: A norm.
+        layer: A norm, or one in `TimeDistributed`.
         tensor: A tensor of a graph.
         calls: How often the layer was called before, for the names of what is put around it.
 
@@ -55,8 +68,6 @@ def call_unmasked(layer, tensor, calls):
         A tensor with the mask of the other.
     """
     name = f"{layer.name}_{calls}" if calls else layer.name
-    one = ops.take(tensor, 0, axis=layer.axis)
-    counted = ops.ones_like(one, dtype="bool")
-    one._keras_history.operation.name = f"{name}_one_channel"
-    counted._keras_history.operation.name = f"{name}_all_counted"
-    return MaskOf(name=f"{name}_mask")([layer(tensor, mask=counted), tensor])
+    plain = ops.copy(tensor)  # operations, other than layers, drop masks
+    plain._keras_history.operation.name = f"{name}_all_counted"
+    return MaskOf(name=f"{name}_mask")([layer(plain), tensor])

@@ -24,7 +24,7 @@ UNLIMITED = 1e9  # what is no limit to r and d; ours are numbers
 
 
 def group(given):
-    """Addons's and Keras's GroupNormalization, argument for argument."""
+    """Addons's GroupNormalization, argument for argument."""
     return given.make(GroupNormalization)
 
 
@@ -125,6 +125,8 @@ def batch(given):
         axis = [a - 1 if a > 0 else a for a in axis]
     axis = axis[0] if len(axis) == 1 else axis
     if given.take("renorm", False):
+        if ghosts is not None:
+            given.note(f"virtual_batch_size={ghosts} is left out: moments are of whole batches")
         return _renorm(given, axis)
     given.drop("renorm_clipping", "renorm_momentum")
     if ghosts is None:

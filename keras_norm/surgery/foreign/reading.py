@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ import numpy as np
 LARGEST = 2 * 2**30  # bytes of all that an archive holds
 _RATIO = 100  # of an archive's member, unpacked to packed
 _DECLARED = 1000  # of a data set, bytes that it claims to those that are stored
+NUMBERS = "biuf"  # kinds of NumPy's dtypes
 _DEPTH = 200
 _OBJECTS = 1_000_000
 
@@ -86,36 +88,59 @@ def member(group, name, kind: Any = h5py.Group):
     return found if isinstance(found, kind) else None
 
 
-def array(group, name):
-    """A data set as an array, or `None` if there is none.
+class Arrays:
+    """The data sets of one HDF5 file, each of which is read once, and all within a limit.
 
-    Raises:
-        ValueError: If it lies outside of the file, claims to be larger than what is stored, or
-            holds no numbers.
+    Args:
+        file: The file, or a group of it.
     """
-    found = member(group, name, h5py.Dataset)
-    if found is None:
-        return None
-    if found.is_virtual or found.external:
-        raise broken(name, "a data set that lies in another file")
-    if found.dtype.kind not in "biuf":
-        raise broken(name, f"a data set of dtype {found.dtype}, which is no number")
-    if found.nbytes > _DECLARED * max(found.id.get_storage_size(), 1):
-        raise broken(name, f"a data set that claims {found.nbytes} bytes and stores few of them")
-    return np.asarray(found[()])
+
+    def __init__(self, file):
+        # What is packed may become more, as it may in an archive; what is not takes its own room.
+        self._left = max(LARGEST, file.file.id.get_filesize())
+        self._read: set[int] = set()
+
+    def read(self, group, name):
+        """A data set as an array, or `None` if there is none.
+
+        Args:
+            group: A group of the file.
+            name: The data set's name in it.
+
+        Returns:
+            An array of numbers.
+
+        Raises:
+            ValueError: If it lies outside of the file, claims to be larger than what is stored,
+                holds no numbers, or was read before, or if all are too large together.
+        """
+        found = member(group, name, h5py.Dataset)
+        if found is None:
+            return None
+        if found.is_virtual or found.external:
+            raise broken(name, "a data set that lies in another file")
+        if found.dtype.kind not in NUMBERS:
+            raise broken(name, f"a data set of dtype {found.dtype}, which is no number")
+        if found.nbytes > _DECLARED * max(found.id.get_storage_size(), 1):
+            raise broken(name, f"a data set that claims {found.nbytes} bytes and stores few")
+        place = h5py.h5o.get_info(found.id).addr  # one data set may have many names
+        if place in self._read:
+            raise broken(name, "a data set that stands in two places")
+        self._read.add(place)
+        self._left -= found.nbytes
+        if self._left < 0:
+            raise broken(name, "a data set with which the file unpacks to more than 2 GiB")
+        return np.asarray(found[()])
 
 
 def names_in(group, attribute):
     """An attribute that lists names, which Keras 2 cut in pieces where it was long."""
-    names: list[str] = []
-    pieces = [attribute, *(f"{attribute}{n}" for n in range(_OBJECTS))]
-    for piece in pieces if attribute in group.attrs else pieces[1:]:
-        if piece not in group.attrs:
-            break
-        names += [text(name) for name in np.ravel(group.attrs[piece])]
-        if piece == attribute:
-            break
-    return names
+    if attribute in group.attrs:
+        pieces = [attribute]
+    else:
+        numbered = (f"{attribute}{n}" for n in itertools.count())
+        pieces = list(itertools.takewhile(lambda piece: piece in group.attrs, numbered))
+    return [text(name) for piece in pieces for name in np.ravel(group.attrs[piece])]
 
 
 def text(value):

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-from keras_norm.surgery.foreign.reading import LARGEST, broken, parsed
+from keras_norm.surgery.foreign.reading import LARGEST, NUMBERS, broken, parsed
 
 _METADATA = "keras_metadata.pb"
 # What TensorFlow raises over a damaged checkpoint.
-_DAMAGED = tf.errors.OpError, DecodeError, IndexError, RuntimeError, ValueError
+_DAMAGED = tf.errors.OpError, DecodeError, IndexError, RuntimeError, TypeError, ValueError
 
 
 def config_of(folder):
@@ -74,6 +75,8 @@ class Checkpoint:
             self._nodes = TrackableObjectGraph.FromString(graph).nodes
         except _DAMAGED as error:
             raise broken(prefix, "a checkpoint that TensorFlow cannot read") from error
+        if not self._nodes:
+            raise broken(prefix, "a checkpoint without objects")
 
     def node(self, *names, start=0):
         """The number of the object that names lead to, from the root or another, or `None`."""
@@ -97,9 +100,12 @@ class Checkpoint:
         try:
             keys = [one.checkpoint_key for one in self._nodes[number].attributes]
             self._used.update(keys)
-            return self._reader.get_tensor(keys[0])
+            value = self._reader.get_tensor(keys[0])
         except _DAMAGED as error:
             raise broken(self.prefix, "a checkpoint without one of its variables") from error
+        if getattr(value, "dtype", np.dtype(object)).kind not in NUMBERS:
+            raise broken(self.prefix, f"a checkpoint whose {keys[0]!r} holds no numbers")
+        return value
 
     def listed(self):
         """All weights of a SavedModel's root, in the order that Keras 2 gave them.

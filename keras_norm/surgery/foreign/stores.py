@@ -5,7 +5,7 @@ import re
 
 import h5py
 
-from keras_norm.surgery.foreign.reading import array, broken, member, names_in
+from keras_norm.surgery.foreign.reading import Arrays, broken, member, names_in
 
 # keras-contrib's and old ports' counters, which later versions no longer write.
 _COUNTERS = ("_r_max", "_d_max", "_t")
@@ -23,7 +23,9 @@ def read_groups(group, model, views, path):
     Raises:
         ValueError: If a layer or weight is missing, or left over.
     """
-    stored = {name: _weights_of(group, name, path) for name in names_in(group, "layer_names")}
+    arrays = Arrays(group)
+    names = names_in(group, "layer_names")
+    stored = {name: _weights_of(group, name, arrays, path) for name in names}
     stored = {name: weights for name, weights in stored.items() if weights}
     layers = [view for _, view in views(model).within if view.legacy_slots()]
     by_name = {one.name: views(one) for one in views.layers(model) if views(one).legacy_slots()}
@@ -37,12 +39,12 @@ def read_groups(group, model, views, path):
         fill(view.legacy_slots(), stored[name], f"layer {name!r}", path)
 
 
-def _weights_of(group, name, path):
+def _weights_of(group, name, arrays, path):
     layer = member(group, name)
     if layer is None:
         raise broken(path, f"without a group for layer {name!r}")
     names = names_in(layer, "weight_names")
-    values = [(weight, array(layer, weight)) for weight in names]
+    values = [(weight, arrays.read(layer, weight)) for weight in names]
     missing = [weight for weight, value in values if value is None]
     if missing:
         raise broken(path, f"without the weights {missing}")
@@ -109,6 +111,7 @@ class _Tree:
 
     def __init__(self, file, path):
         self.file, self.path = file, path
+        self._arrays = Arrays(file)
         self.visited: set[int] = set()
         self.found: set[int] = set()
         self.used: set[str] = set()
@@ -134,7 +137,7 @@ class _Tree:
         if group is None:
             return
         names = sorted(group, key=lambda name: (len(name), name))
-        values = [array(group, name) for name in names]
+        values = [self._arrays.read(group, name) for name in names]
         if any(value is None for value in values):
             raise broken(self.path, f"whose {place!r} holds something else than weights")
         self.used.update(f"{place}/{name}" for name in names)

@@ -159,6 +159,9 @@ class Views:
                 view.finish()
         for first, twin in self._copied:
             twin.set_weights(first.get_weights())
+            for layer in twin._flatten_layers():
+                if isinstance(layer, keras.layers.Normalization):
+                    layer.finalize_state()
 
     def origin(self, layer):
         """What a layer was in the file; if it was not made from it, what it looks like."""
@@ -208,6 +211,14 @@ def _named(layer, *names, prefix=""):
     for slot in slots:
         slot.name = slot.name.removeprefix(prefix)
     return slots
+
+
+def _adapted(views, layer, origin):
+    """Moments of data, whose copies the layer computes with."""
+    own = own_slots(layer)
+    for slot in own:
+        slot.name = slot.name if slot.name == "count" else f"adapt_{slot.name}"
+    return View(origin, own, (), layer.trainable, finish=layer.finalize_state)
 
 
 def _response(views, layer, origin):
@@ -329,6 +340,7 @@ _OLD_NAMES: dict[Any, str] = {
     ThresholdedLinearUnit: "TLU",
 }
 _SPECIAL: dict[Any, Callable[..., View]] = {
+    keras.layers.Normalization: _adapted,
     FilterResponseNormalization: _response,
     BatchRenormalization: _batch,
     LayerNormLSTMCell: _lstm_cell,
