@@ -250,7 +250,7 @@ def test_a_state_to_begin_with(tmp_path, rng):
 
 def test_a_norm_in_each_step_behind_a_mask(tmp_path, rng):
     embedding = layer("Embedding", "words", input_dim=3, output_dim=4, mask_zero=True)
-    norm = layer("Addons>GroupNormalization", "norm", groups=1, epsilon=0.0)
+    norm = layer("Addons>GroupNormalization", "norm", groups=1, epsilon=1e-9)
     described = layer("TimeDistributed", layer=norm)
     layers = called(embedding, ("input_1", 0, 0)), called(described, ("words", 0, 0))
     table = rng.normal(size=(3, 4))
