@@ -151,11 +151,9 @@ class BaseNormalization(BaseWideArithmetic):
 
     def call(self, inputs, training=None, mask=None):
         """Casts up, normalizes, casts down. Layers state `normalize` alone."""
-        x = self.cast_up(inputs)
+        mask = axes.expand_mask(mask, inputs.shape, self.axes_of(inputs))
+        x = self.cast_up(visible(inputs, mask))
         gamma, beta = self.broadcast(self.gamma, x), self.broadcast(self.beta, x)
-        mask = axes.expand_mask(mask, x.shape, self.axes_of(x))
-        if mask is not None:
-            x = self.cast_up(visible(inputs, mask))
         y = self.normalize(x, gamma, beta, training, mask)
         return ops.cast(y, self.compute_dtype)
 
