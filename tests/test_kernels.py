@@ -1,6 +1,8 @@
 """Compiled kernels against the definition in float64: hard inputs, odd shapes, second gradients."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -297,7 +299,7 @@ def test_what_the_kernels_decline(monkeypatch):
     assert declined()
 
 
-def test_eager_calls_compile_for_so_many_shapes(monkeypatch, caplog):
+def test_eager_calls_compile_for_so_many_shapes(monkeypatch):
     monkeypatch.setattr(fast, "EAGER_SHAPES", 7)
     monkeypatch.setattr(fast, "_eager_shapes", set())
     for size in range(2, 12):  # what is declined for another reason does not count
@@ -307,7 +309,27 @@ def test_eager_calls_compile_for_so_many_shapes(monkeypatch, caplog):
     assert answers == [True] * 7 + [False] * 3
     assert not declined(x=tf.zeros(shapes[0])) and declined(x=tf.zeros(shapes[-1]))
     assert not tf.function(lambda: tf.constant(declined(x=tf.zeros(shapes[-1]))))()
-    assert "retracing" not in caplog.text
+
+
+def test_eager_calls_of_many_shapes_bring_no_warning():
+    """In a process of its own: TensorFlow warns twice of a function, and not again."""
+    program = """
+import tensorflow as tf, keras_norm
+for size in range(16, 22):
+    x = tf.random.normal((4, size, 16, 16))
+    for kind in ("Batch", "Switchable"):
+        layer = getattr(keras_norm, f"{kind}Normalization")()
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        tape.gradient(y, x)
+    tf.function(lambda x: x + 1)(x)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "<lambda>" in done.stderr, "TensorFlow warns no more"
+    assert done.stderr.count("triggered") == 2, done.stderr[-2000:]
 
 
 def test_exported_graphs_and_graphs_of_inference_hold_no_kernel(answers):

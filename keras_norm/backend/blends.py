@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_norm.backend.columns import connected, like, sums, wide
+from keras_norm.backend.columns import compiled, connected, like, sums, wide
 
 
 def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any = None) -> Any:
@@ -65,8 +65,7 @@ def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any
 @functools.cache
 def _programs(shape: Any) -> list:
     """The passes over the tensor, compiled."""
-    passes = (_forward, _two_sums, _combined)
-    return [tf.function(one, jit_compile=True, autograph=False) for one in passes]
+    return [compiled(one) for one in (_forward, _two_sums, _combined)]
 
 
 def _forward(x: Any, shift: Any, factor: Any, offset: Any) -> Any:

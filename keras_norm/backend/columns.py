@@ -132,8 +132,16 @@ def _programs(statistics: Any, forward: Any, backward: Any) -> list:
         dx, *rest = backward(dy, wide(x), gamma, *tables)
         return tf.cast(dx, x.dtype), *rest
 
-    programs = (found, quotient, joint, slopes)
-    return [tf.function(one, jit_compile=True, autograph=False) for one in programs]
+    return [compiled(one) for one in (found, quotient, joint, slopes)]
+
+
+def compiled(function: Any) -> Any:
+    """The function as a program of XLA's, whose name in TensorFlow's records is its own.
+
+    TensorFlow counts how often what was defined by the same lines is traced, and warns of it: ten
+    layers of different shapes would look like one that is traced ten times. A partial has no lines.
+    """
+    return tf.function(functools.partial(function), jit_compile=True, autograph=False)
 
 
 def wide(x: Any) -> Any:
