@@ -11,7 +11,7 @@ PASSES = ("forward", "step")
 DTYPES = ("float32", "bfloat16", "mixed_float16")
 GROUPS = 32
 RECIPE = "5-D recipe"
-AS_IT_COMES, ACCELERATED = "as it comes", "accelerated"  # a model
+AS_IT_COMES, ACCELERATED, WITHOUT_NORMS = "as it comes", "accelerated", "without norms"  # a model
 MODELS = (
     "ResNet50",
     "MobileNetV2",

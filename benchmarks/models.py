@@ -1,10 +1,10 @@
-"""Training steps of whole models, as they come and with `keras_norm.accelerate`."""
+"""Training steps of whole models: as they come, with `keras_norm.accelerate`, without any norm."""
 
 import keras
 import numpy as np
 
 import keras_norm
-from benchmarks.cases import ACCELERATED, AS_IT_COMES
+from benchmarks.cases import ACCELERATED, AS_IT_COMES, WITHOUT_NORMS
 from benchmarks.peers.method import alternate, limits
 
 
@@ -61,12 +61,39 @@ def compiled(model, path):
     return model
 
 
+NORMS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+)
+
+
+class Nothing(keras.layers.Layer):
+    """Its input, in place of a norm; it takes what calls of norms pass along."""
+
+    def call(self, inputs, training=None, mask=None):
+        return inputs
+
+
+def without_norms(model):
+    """The model with nothing in the place of its norms: what it would gain if they cost nothing."""
+
+    def exchanged(layer):
+        if isinstance(layer, NORMS):
+            return Nothing(name=layer.name)
+        return type(layer).from_config(layer.get_config())
+
+    return keras.models.clone_model(model, clone_function=exchanged, recursive=True)
+
+
 def contestants(model, path):
-    """The model as it comes and, where this release of keras_norm can, accelerated."""
-    made = {}
-    if hasattr(keras_norm, "accelerate"):
-        made[ACCELERATED] = compiled(keras_norm.accelerate(model, verbose=False), path)
-    return {AS_IT_COMES: compiled(model, path), **made}
+    """The model as it comes and its two twins."""
+    made = {
+        ACCELERATED: keras_norm.accelerate(model, verbose=False),
+        WITHOUT_NORMS: without_norms(model),
+        AS_IT_COMES: model,
+    }
+    return {name: compiled(one, path) for name, one in made.items()}
 
 
 def measure(case):

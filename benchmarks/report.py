@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from benchmarks.arithmetic import geometric_mean, normalized_ratio, over_floor, ratio
-from benchmarks.cases import ACCELERATED, AS_IT_COMES, MODELS, PATHS, ROWS
+from benchmarks.cases import ACCELERATED, AS_IT_COMES, MODELS, PATHS, ROWS, WITHOUT_NORMS
 
 NAMES = {"torch": "PyTorch", "flax": "Flax", "addons": "TensorFlow Addons"}
 NONE = "–"
@@ -186,11 +186,12 @@ def models(results):
     for model in MODELS:
         for r in select(results, part="models", model=model):
             times = r.get("times", {})
-            plain, fast = times.get(AS_IT_COMES), times.get(ACCELERATED)
-            gain = plain / fast if plain and fast else None
-            cells = (number(plain, "{:.0f}"), number(fast, "{:.0f}"), number(gain))
-            lines.append((model, r["path"], *cells))
-    return grid(("model", "path", "as it comes, ms", "accelerated, ms", "ratio"), lines)
+            plain, *rest = (times.get(n) for n in (AS_IT_COMES, ACCELERATED, WITHOUT_NORMS))
+            gains = (plain / other if plain and other else None for other in rest)
+            numbers = (number(time, "{:.0f}") for time in (plain, *rest))
+            lines.append((model, r["path"], *numbers, *map(number, gains)))
+    head = ("model", "path", "as it comes, ms", "accelerated, ms", "without norms, ms")
+    return grid((*head, "ratio", "ratio without norms"), lines)
 
 
 SECTIONS = (
@@ -235,7 +236,8 @@ SECTIONS = (
     ),
     (
         "Whole models",
-        "One `train_on_batch`, as the model comes and with `keras_norm.accelerate`.",
+        "One `train_on_batch`, as the model comes, with `keras_norm.accelerate`, and with nothing "
+        "in place of its norms: what norms that cost nothing would bring.",
         models,
     ),
 )

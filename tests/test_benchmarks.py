@@ -10,7 +10,7 @@ import matplotlib.image
 import pytest
 import tensorflow as tf
 
-from benchmarks import cases, lite, memory, report, runner
+from benchmarks import cases, lite, memory, models, report, runner
 from benchmarks.arithmetic import floor, geometric_mean, normalized_ratio, over_floor, ratio
 from benchmarks.peers.method import alternate, is_due, repeats
 
@@ -146,6 +146,28 @@ def test_a_run_writes_records_tables_and_a_figure(tmp_path):
         assert report.NONE not in line
     height, width, _ = matplotlib.image.imread(tmp_path / "ratios.png").shape
     assert min(height, width) > 300
+
+
+def test_a_model_without_norms_has_everything_else():
+    model = models.BUILDERS["MobileNetV2"]((32, 32, 3))
+    kinds = [type(layer) for layer in model.layers]
+    assert kinds.count(models.keras.layers.BatchNormalization) == 52
+    bare = models.without_norms(model)
+    rest = [models.Nothing if issubclass(kind, models.NORMS) else kind for kind in kinds]
+    assert [type(layer) for layer in bare.layers] == rest
+    assert bare.output_shape == model.output_shape
+
+
+def test_the_table_of_models_says_what_is_gained_and_what_could_be():
+    times = {cases.AS_IT_COMES: 600.0, cases.ACCELERATED: 400.0, cases.WITHOUT_NORMS: 300.0}
+    results = runner.Results()
+    results.records = [
+        {"part": "models", "model": "ResNet50", "path": "graph", "times": times},
+        {"part": "models", "model": "ResNet50", "path": "xla", "error": "no"},
+    ]
+    *_, measured, failed = report.models(results).strip().splitlines()
+    assert measured == "| ResNet50 | graph | 600 | 400 | 300 | 1.50 | 2.00 |"
+    assert failed == "| ResNet50 | xla |" + " – |" * 5
 
 
 def test_exported_files_are_timed_and_judged():
