@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .NOTPARALLEL:
 
 help:
-	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes)'
+	@echo 'make demo   trains, saves and exports a network on handwritten digits (2 minutes, and some to install)'
 	@echo 'make test   runs the tests'
 	@echo 'make test-runtimes  runs the exported files in OpenVINO, onnxruntime and TensorFlow in C'
 	@echo 'make test-gpu-delegate  runs LiteRT files on a GPU accelerator, by a driver for CPUs'
