@@ -39,8 +39,8 @@ MAY_IMPORT = {
 MAY_IMPORT_TENSORFLOW = (
     "backend.tensorflow",
     "backend.blends",
-    "backend.columns",
-    "backend.rows",
+    "backend.channelwise",
+    "backend.rowwise",
     "export",
     "surgery.foreign.saved_model",  # its checkpoints, which TensorFlow alone reads
 )

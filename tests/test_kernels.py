@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks.memory import kept_by
 from keras_norm import backend, portable_only
-from keras_norm.backend import columns
+from keras_norm.backend import channelwise
 from keras_norm.backend import tensorflow as fast
 from keras_norm.catalog import catalog
 from tests.conformance.support import assert_close, backward, built, data, randomize, weights_of
@@ -316,7 +316,7 @@ def test_eager_calls_of_many_shapes_bring_no_warning():
     program = """
 import tensorflow as tf, keras_norm
 for size in range(16, 22):
-    x = tf.random.normal((4, size, 16, 16))
+    x = tf.random.normal((4, size, 32, 32))
     for kind in ("Batch", "Switchable"):
         layer = getattr(keras_norm, f"{kind}Normalization")()
         with tf.GradientTape() as tape:
@@ -352,8 +352,8 @@ def test_averages_over_groups(groups, narrow):
     """Whatever a group's size is: all channels, 9, 6, 3, 2, or 1."""
     table, size = data((3, 1, 18)), 18 // groups
     expected = np.repeat(table.reshape(3, groups, size).mean(-1), size, -1).reshape(3, 1, 18)
-    assert_close(columns._over(tf.constant(table), groups, narrow), expected, 1e-6)
+    assert_close(channelwise._over(tf.constant(table), groups, narrow), expected, 1e-6)
 
 
 def test_slabs_divide_the_rows():
-    assert [columns.slabs_of(rows) for rows in (1, 7, 49, 56 * 56, 37)] == [1, 7, 7, 8, 1]
+    assert [channelwise.slabs_of(rows) for rows in (1, 7, 49, 56 * 56, 37)] == [1, 7, 7, 8, 1]

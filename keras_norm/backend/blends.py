@@ -1,8 +1,9 @@
 """TensorFlow kernels of norms whose moments are any function of those of each sample and channel.
 
-Tensors are tables [P, S, C], as in `columns`, whose statistics these kernels start from. What comes
-after, up to one factor and one offset for each sample and channel, is small, and is differentiated
-as it stands; the two sums and the one pass over x and dy that its gradient needs are compiled.
+Tensors are tables [P, S, C], as in `channelwise`, whose statistics these kernels start from. What
+comes after, up to one factor and one offset for each sample and channel, is small, and is
+differentiated as it stands; the two sums and the one pass over x and dy that its gradient needs are
+compiled.
 """
 
 import functools
@@ -10,19 +11,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_norm.backend.columns import compiled, connected, like, sums, wide
+from keras_norm.backend.channelwise import compiled, connected, like, sums, wide
 
 
 def quotient(x: Any, tables: Any, statistics: tuple, arguments: list, shape: Any = None) -> Any:
     """(x - shift) · factor + offset, with the gradients of a factor and offset that depend on x.
 
     Args:
-        x: A table [P, S, C], as in `columns`.
+        x: A table [P, S, C], as in `channelwise`.
         tables: Function of shift, residual, variance and the arguments that returns factor and
             offset, [P or 1, 1, C].
         statistics: Shift, residual and variance of each sample and channel.
         arguments: Tensors.
-        shape: The shape of an eager call, which has programs of its own, as in `columns`.
+        shape: The shape of an eager call, which has programs of its own, as in `channelwise`.
 
     Returns:
         A table of x's shape, of float32.

@@ -5,9 +5,9 @@ import math
 
 import tensorflow as tf
 
-from keras_norm.backend import blends, columns, rows
+from keras_norm.backend import blends, channelwise, rowwise
 
-WORTHWHILE = 2**14
+WORTHWHILE = 2**16
 """Number of elements from which on calling compiled kernels costs less than it saves."""
 
 TYPICAL_BATCH = 16
@@ -108,10 +108,10 @@ def moments_and_quotient(
     x, over, last = _as_it_came(x), sorted(axes), len(x.shape) - 1
     joint = over == list(range(last))
     if over == [last]:
-        find, small = functools.partial(rows.kernels, True), (*_sizes(x)[:-1], 1)
+        find, small = functools.partial(rowwise.kernels, True), (*_sizes(x)[:-1], 1)
     elif joint or (over == list(range(1, last)) and group_axis in (None, last)):
         sharing = None if joint else x.shape[-1] if group_axis is None else groups
-        find = functools.partial(columns.kernels, sharing)
+        find = functools.partial(channelwise.kernels, sharing)
         small = (1 if joint else -1, *(1,) * (last - 1), x.shape[-1])
     else:
         return NotImplemented
@@ -139,7 +139,7 @@ def root_and_quotient(x, axes, gamma, beta, epsilon, *, mask=None, training=None
     table = _as_table(x, gamma, beta, rank_two=True)
     if table is None:
         return NotImplemented
-    found = rows.kernels(False, epsilon, x.dtype, _eager_shape(x))
+    found = rowwise.kernels(False, epsilon, x.dtype, _eager_shape(x))
     y, *_ = found.both(table, *_affine(gamma, beta, table))
     return tf.reshape(y, _sizes(x))
 
@@ -156,7 +156,7 @@ def mixture_and_quotient(
     if table is None:
         return NotImplemented
     channels = x.shape[-1]
-    found = columns.kernels(channels, float(epsilon), x.dtype, _eager_shape(x))
+    found = channelwise.kernels(channels, float(epsilon), x.dtype, _eager_shape(x))
     statistics = found.statistics(tf.stop_gradient(table))
     small, flat = (-1, *(1,) * (last - 1), channels), (-1, 1, channels)
 

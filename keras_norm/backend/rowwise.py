@@ -1,7 +1,7 @@
 """TensorFlow kernels of norms whose statistics run over the channels, row by row, of [P, S, C].
 
 A product with a column of ones sums a row: on a CPU that is faster than to reduce the last axis,
-for which XLA walks through one row after the other. Slabs, as in `columns`, gain nothing here.
+for which XLA walks through one row after the other. Slabs, as in `channelwise`, gain nothing here.
 """
 
 import functools
@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_norm.backend.columns import Kernels, assembled, sums
+from keras_norm.backend.channelwise import Kernels, assembled, sums
 
 SHARE = 16  # The shift is the mean over this part of the channels, rounded up.
 
@@ -22,10 +22,10 @@ def kernels(centred: bool, epsilon: float, dtype: Any, shape: Any = None) -> Ker
         centred: Whether the mean is taken out.
         epsilon: Added to the variance, or to the mean square.
         dtype: That of x.
-        shape: The only shape that they are for, as in `columns`.
+        shape: The only shape that they are for, as in `channelwise`.
 
     Returns:
-        Functions of tensors [P, S, C], as in `columns`. Without centring the mean's tables are
+        Functions of tensors [P, S, C], as in `channelwise`. Without centring the mean's tables are
         zeros, and the variance is the mean square.
     """
     return assembled(
@@ -49,7 +49,7 @@ def _statistics(x: Any, centred: bool) -> tuple:
         return none, none, square / channels
     some = x[:, :, : -(-channels // SHARE)]
     (shift,) = _row_sums(some)
-    shift = tf.maximum(shift / some.shape[2], x.dtype.min)  # rounded, as in `columns`
+    shift = tf.maximum(shift / some.shape[2], x.dtype.min)  # rounded, as in `channelwise`
     distance = x - shift
     first, second = (total / channels for total in _row_sums(distance, distance * distance))
     return shift, first, tf.maximum(second - first * first, 0.0)
