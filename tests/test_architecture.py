@@ -25,12 +25,12 @@ MAY_IMPORT = {
     "streams": ["arguments"],
     "statistics": [],
     "configs": [],
-    "layers": ["ops", "arguments", "streams", "statistics", *BASES],
-    "wrappers": ["ops", "arguments", "wrappers.base"],
+    "layers": ["backend.abilities", "ops", "arguments", "streams", "statistics", *BASES],
+    "wrappers": ["backend.abilities", "ops", "arguments", "wrappers.base"],
     "catalog": ["layers", "wrappers", "catalog"],
     "surgery": [
-        *["ops", "arguments", "configs", "layers", "wrappers", "catalog", "statistics", "streams"],
-        "surgery",
+        *["backend.abilities", "ops", "arguments", "configs", "statistics", "streams"],
+        *["layers", "wrappers", "catalog", "surgery"],
     ],
     "report": ["ops", "layers", "wrappers", "catalog"],
     "export": ["backend", "ops", "configs", "layers", "wrappers", "catalog", "export"],
@@ -85,6 +85,16 @@ def test_files_and_functions_are_short(path):
                 node.body[1].lineno if ast.get_docstring(node) and node.body[1:] else node.lineno
             )
             assert node.end_lineno - first < 40, f"{node.name} is too long"
+
+
+def test_one_file_asks_which_backend_runs():
+    def asks(path):
+        nodes = [*ast.walk(ast.parse(path.read_text()))]
+        called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+        ways = {"backend", "backend.backend", "config.backend"}
+        return called & {*ways, "keras.backend.backend", "keras.config.backend"}
+
+    assert [name_of(path) for path in FILES if asks(path)] == ["backend.abilities"]
 
 
 def test_oracles_import_numpy_alone():

@@ -3,7 +3,8 @@
 An op is written once, with `keras.ops`; that text is its definition and stays callable as
 `op.portable`. A module named after the running Keras backend may hold a function of the same name
 and signature. It answers, or returns `NotImplemented` to decline. Nothing else in the package asks
-which backend runs. Exporters trace models within `answered_by`, where other forms answer instead.
+which backend runs, but `abilities`, for what must be refused. Exporters trace models within
+`answered_by`, where other forms answer instead.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
+from keras_norm.backend import abilities
 
 OVERRIDABLE: dict[str, Callable] = {}
 """Every overridable op by name; the tests walk it."""
@@ -53,7 +54,7 @@ def overridable(function: Callable) -> Callable:
 @functools.cache
 def override_of(name: str) -> Callable | None:
     """The running backend's version of the op `name`, or `None`."""
-    module = f"{__name__}.{keras.backend.backend()}"
+    module = f"{__name__}.{abilities.running()}"
     if importlib.util.find_spec(module) is None:
         return None
     return getattr(importlib.import_module(module), name, None)

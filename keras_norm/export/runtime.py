@@ -88,6 +88,7 @@ def run_keras(path: str, inputs: Named | None) -> tuple[Named, str]:
     import keras
 
     # Importing the package registers the layers that the file may name.
+    from keras_norm.backend import abilities
     from keras_norm.export import samples, signature
 
     model = keras.saving.load_model(path, compile=False)
@@ -96,7 +97,7 @@ def run_keras(path: str, inputs: Named | None) -> tuple[Named, str]:
     arguments = signature.packed(model, list(arrays.values()))
     outputs = signature.named_outputs(model, model(arguments, training=False))
     named = {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
-    return named, f"keras {keras.__version__} on {keras.backend.backend()}"
+    return named, f"keras {keras.__version__} on {abilities.running()}"
 
 
 def run_saved_model(path: str, inputs: Named | None) -> tuple[Named, str]:

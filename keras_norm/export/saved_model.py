@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_norm import backend
+from keras_norm.backend import abilities
 from keras_norm.export import signature
 from keras_norm.export.placing import Taken, placed
 from keras_norm.export.versions import Version, base_folder, version_folder
@@ -126,10 +127,10 @@ def write_saved_model(
         OSError: If the folder cannot be written.
         ValueError: If the model's inputs are not known, or if Keras does not run on TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
+    if not abilities.writes_saved_models():
         raise ValueError(
             "The Keras backend must be 'tensorflow' to export a model for serving. "
-            f"Received: backend={keras.backend.backend()!r}. Save the model as `.keras` and "
+            f"Received: backend={abilities.running()!r}. Save the model as `.keras` and "
             "export it from a process started with the environment variable "
             "KERAS_BACKEND=tensorflow."
         )

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_norm.backend import abilities
 from keras_norm.export import runtime, samples, signature
 
 BOUNDS = {
@@ -292,7 +293,7 @@ def _run(
 
 
 def _environment(kind: str) -> dict[str, str]:
-    environment = dict(os.environ, KERAS_BACKEND=keras.backend.backend())
+    environment = dict(os.environ, KERAS_BACKEND=abilities.running())
     # Keeps the runner's folder, with its module names, off the import path.
     environment["PYTHONSAFEPATH"] = "1"
     # This process may hold all of an accelerator's memory, and its matrix products may be coarser.

@@ -5,6 +5,7 @@ from keras import constraints, initializers, ops, regularizers
 from keras.backend import result_type, standardize_dtype
 
 from keras_norm.arguments import KeepsArguments, check_epsilon, check_flag, check_number
+from keras_norm.backend import abilities
 from keras_norm.ops import Moments, affine, axes, count, standardize, visible, widened
 
 AFFINE = frozenset(
@@ -269,10 +270,10 @@ class BaseBatchNormalization(BaseNormalization):
         kinds = beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
         limits = beta_constraint, gamma_constraint
         super().__init__(axis, epsilon, center, scale, *kinds, *limits, **kwargs)
-        if synchronized and keras.backend.backend() != "tensorflow":
+        if synchronized and not abilities.joins_replicas():
             raise ValueError(
                 "`synchronized` must be False with this backend. Received: synchronized=True "
-                f"(backend {keras.backend.backend()}). Only TensorFlow's replicas can be joined."
+                f"(backend {abilities.running()}). Only TensorFlow's replicas can be joined."
             )
         self.momentum = None if momentum is None else check_number("momentum", momentum, 0.0, 1.0)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)

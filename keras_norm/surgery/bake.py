@@ -8,6 +8,7 @@ import keras
 from keras_norm.configs import from_own_config
 from keras_norm.surgery.copying import (
     Copies,
+    assign,
     build_like,
     check_model,
     compile_like,
@@ -110,5 +111,5 @@ def _copy_weights(old, new):
     kept = [weight for weight in old.weights if id(weight) not in own]
     pairs = list(zip(kept, new.weights, strict=True))
     for weight, target in pairs:
-        target.assign(effective.get(id(weight), weight))
+        assign(target, effective.get(id(weight), weight))
     copy_trainable(pairs)

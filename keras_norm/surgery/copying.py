@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_norm.backend import abilities
 from keras_norm.configs import from_own_config, told_apart
 from keras_norm.surgery.holding import children, is_graph
 
@@ -151,7 +152,7 @@ def complete(old, new, copies, exchanged=frozenset(), change=None):
     for one, twin in pairs:
         if id(one) in exchanged:
             for weight, target in carried(one, twin):
-                target.assign(weight)
+                assign(target, weight)
                 mates.append((weight, target))
             gone |= {id(weight) for weight in one.weights}
             fresh |= {id(weight) for weight in twin.weights}
@@ -214,6 +215,16 @@ def weights_of(variables):
     return [("" if made_up.fullmatch(v.name) else v.name, tuple(v.shape)) for v in variables]
 
 
+def assign(target, value):
+    """Assigns a variable's value to another variable, in memory of its own."""
+    target.assign(_apart(value))
+
+
+def _apart(value):
+    # A variable of JAX keeps the array that it is given, and `fit` deletes those it began with.
+    return keras.ops.copy(value) if isinstance(value, keras.Variable) else value
+
+
 def _own(layer):
     return layer._trainable_variables + layer._non_trainable_variables
 
@@ -226,14 +237,14 @@ def copy_state(old, new):
     if mine:
         store: dict[str, Any] = {}
         old.save_own_variables(store)
-        new.load_own_variables(store)
+        new.load_own_variables({name: _apart(value) for name, value in store.items()})
     if hasattr(old, "save_assets"):
         with tempfile.TemporaryDirectory() as folder:
             old.save_assets(folder)
             new.load_assets(folder)
     # Dropout goes on with the numbers that the old layer would have drawn.
     for seed, twin in zip(old._seed_generators, new._seed_generators, strict=True):
-        twin.state.assign(seed.state)
+        assign(twin.state, seed.state)
 
 
 def _copy_flags(old, pairs, weights):
@@ -313,12 +324,12 @@ def _copy_optimizer(old, new, weights):
     made_for = getattr(old.optimizer, "inner_optimizer", old.optimizer)._trainable_variables
     targets = [weights.get(id(w)) for w in made_for]
     known, trained = ({id(w) for w in some} for some in (targets, new.trainable_variables))
-    exact = keras.backend.backend() == "jax"  # its optimizers take no less than they were made for
-    if id(None) in known or not trained <= known or (exact and trained != known):
+    fits = trained <= known if abilities.optimizers_take_fewer() else trained == known
+    if id(None) in known or not fits:
         return
     new.optimizer.build(targets)
     for variable, target in zip(old.optimizer.variables, new.optimizer.variables, strict=True):
-        target.assign(variable)
+        assign(target, variable)
 
 
 def _not_in_config(layer, what):

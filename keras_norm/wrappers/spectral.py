@@ -1,9 +1,9 @@
 """Kernels with spectral norm 1."""
 
-import keras
 from keras import ops
 
 from keras_norm.arguments import check_integer, check_number, register
+from keras_norm.backend import abilities
 from keras_norm.ops.weights import as_matrix, power_iteration, spectral_norm, start
 from keras_norm.wrappers.base import BaseWeightWrapper, is_cell
 
@@ -79,7 +79,7 @@ class SpectralNormalization(BaseWeightWrapper):
         self.norm_bound = norm_bound
         if norm_bound is not None:
             self.norm_bound = check_number("norm_bound", norm_bound, above=0.0)
-        if is_cell(layer) and keras.backend.backend() == "jax":
+        if is_cell(layer) and not abilities.keeps_state_in_loops():
             raise ValueError(
                 "`layer` of SpectralNormalization must not be a cell with this backend, where no "
                 f"state can change within a loop. Received: layer {layer.name!r} of class "

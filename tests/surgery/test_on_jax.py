@@ -1,0 +1,78 @@
+"""Verbs on JAX, in a process with that backend; its `fit` deletes the arrays a model had."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import keras
+import numpy as np
+from keras import layers
+import keras_norm
+
+x = np.random.default_rng(0).standard_normal((16, 6, 6, 2)).astype("float32")
+y = x.mean((1, 2, 3))[:, None]
+VERBS = {
+    "accelerate": keras_norm.accelerate,
+    "bake": keras_norm.bake,
+    "fold": keras_norm.fold,
+    "freeze": keras_norm.freeze,
+    "recalibrate": lambda model: keras_norm.recalibrate(model, x, batch_size=10, verbose=0),
+    "replace": lambda model: keras_norm.replace(
+        model, {layers.BatchNormalization: lambda one: layers.LayerNormalization()}
+    ),
+}
+keras.utils.set_random_seed(0)
+model = keras.Sequential([
+    layers.Input((6, 6, 2)),
+    keras_norm.WeightNormalization(layers.Conv2D(4, 3)),
+    layers.BatchNormalization(),
+    layers.Dropout(0.1),
+    layers.Flatten(),
+    layers.Dense(1),
+])
+model.compile("adam", "mse")
+
+def contents():
+    variables = model.variables + model.optimizer.variables
+    return [np.array(variable) for variable in variables]
+
+for name, verb in VERBS.items():
+    model.trainable = True
+    model.fit(x, y, verbose=0)
+    before, new = contents(), verb(model)
+    if name == "recalibrate":
+        seen = np.array(model.layers[0](x), "float64").reshape(-1, 4)
+        np.testing.assert_allclose(new.layers[1].moving_mean, seen.mean(0), 1e-4, 1e-5)
+        np.testing.assert_allclose(new.layers[1].moving_variance, seen.var(0), 1e-4)
+    elif name != "replace":
+        np.testing.assert_allclose(new(x), model(x), 1e-4, 1e-5, err_msg=name)
+    goes_on = new.compiled and new.optimizer.built
+    assert goes_on == (name in ("accelerate", "recalibrate", "replace")), name
+    if not new.compiled:
+        new.compile("adam", "mse")
+    new.fit(x, y, verbose=0)
+    for one, other in zip(before, contents(), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+    # An optimizer of JAX takes no fewer weights than it was made for: the copy's begins anew.
+    model.layers[-1].trainable = False
+    new = verb(model)
+    if new.compiled:
+        assert not new.optimizer.built, name
+        new.fit(x, y, verbose=0)
+"""
+
+
+def test_copies_are_right_and_share_no_memory_with_their_model():
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": root}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
