@@ -180,7 +180,7 @@ def _quotient(dot: Any, square: Any, offset: Any, epsilon: float) -> Any:
 
 def _unit_weights(kernel: Any, bias: Any, epsilon: float) -> tuple[Any, Any]:
     """Kernel and bias over the norm that each filter has with its bias."""
-    square = ops.sum(kernel * kernel, axis=range(len(kernel.shape) - 1))
+    square = ops.sum(kernel * kernel, axis=tuple(range(len(kernel.shape) - 1)))
     if bias is not None:
         square = square + bias * bias
     factor = reciprocal_sqrt(square + epsilon)
@@ -189,7 +189,7 @@ def _unit_weights(kernel: Any, bias: Any, epsilon: float) -> tuple[Any, Any]:
 
 def _centred_kernel(kernel: Any) -> Any:
     """The kernel less the mean of each filter, taken out twice as the first one is rounded."""
-    axes = range(len(kernel.shape) - 1)
+    axes = tuple(range(len(kernel.shape) - 1))
     kernel = kernel - rounded(ops.stop_gradient(mean(kernel, axes)))
     return kernel - mean(kernel, axes)
 

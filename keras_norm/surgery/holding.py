@@ -26,9 +26,10 @@ def children(layer) -> dict[Any, Any]:
 
 def _attributes(layer):
     """What a class keeps in a layer, without what Keras and TensorFlow keep in every layer."""
+    held = {**vars(layer), **getattr(layer, "_modules", {})}  # where PyTorch puts single layers
     return {
         name: value
-        for name, value in vars(layer).items()
+        for name, value in held.items()
         if name not in _kept_by_keras() and not name.startswith("_self_")
     }
 
