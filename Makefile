@@ -17,7 +17,7 @@ help:
 	@echo 'make test-runtimes  runs the exported files in OpenVINO, onnxruntime and TensorFlow in C'
 	@echo 'make test-gpu-delegate  runs LiteRT files on a GPU accelerator, by a driver for CPUs'
 	@echo 'make test-addons  lets the real TensorFlow Addons write models, and loads them (some minutes)'
-	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers (1 minute)'
+	@echo 'make test-torch  tests weights of the real PyTorch and Flax in our layers, and Keras on PyTorch (2 minutes)'
 	@echo 'make test-applications  tries the verbs on five networks of keras.applications (3 minutes)'
 	@echo 'make lint   checks style and types'
 	@echo 'make bench  measures speed beside other libraries, into benchmarks/results (half an hour)'
@@ -50,7 +50,7 @@ test-addons: $(VENV)/installed-test .venv-addons/installed
 	ADDONS_FILES=build/addons $(VENV)/bin/python -m pytest -q -n 2 tests/addons/check_files.py
 
 test-torch: $(VENV)/installed-test .venv-torch/installed .venv-flax/installed
-	@echo '==> Testing weights of the real PyTorch and Flax in our layers'
+	@echo '==> Testing weights of the real PyTorch and Flax in our layers, and Keras on PyTorch'
 	TORCH_PYTHON=.venv-torch/bin/python FLAX_PYTHON=.venv-flax/bin/python \
 		$(VENV)/bin/python -m pytest -q tests/torch
 
