@@ -1,13 +1,9 @@
 """The same layers on JAX: values, gradients, state and `fit`, in a process with that backend."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from keras_norm.catalog import catalog
+from tests.backends import run_on
 
 SCRIPT = """
 import sys
@@ -96,14 +92,4 @@ for row in [catalog[name] for name in sys.argv[1:]]:
 @pytest.mark.parametrize("part", range(2))
 def test_every_row_on_jax(part):
     names = [row.name for row in catalog][part::2]
-    root = str(Path(__file__).parents[1])
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": root}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, *names],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == names
+    assert run_on("jax", SCRIPT, *names).split() == names

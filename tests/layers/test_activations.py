@@ -1,16 +1,12 @@
 """What is peculiar to EvoNorms, the thresholded linear unit and dynamic tanh."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_norm
+from tests.backends import run_on
 from tests.conformance.support import MODES, assert_close, backward, data
 
 SHAPE = (4, 3, 5, 6)
@@ -194,16 +190,7 @@ assert larger(2.0, 1.0) == larger(1.0, 2.0) == 2.0
 
 
 def test_ties_on_jax_are_those_of_tensorflow():
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": root}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ON_JAX],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_on("jax", ON_JAX)
 
 
 def test_threshold_lets_nan_and_infinity_be_seen():

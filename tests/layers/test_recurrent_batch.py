@@ -1,10 +1,5 @@
 """Batch norm cells: statistics of each step, padding, noise, and who may train them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -12,9 +7,9 @@ import tensorflow as tf
 
 from keras_norm import BatchNormalization, BatchNormLSTMCell
 from keras_norm.catalog import catalog
+from tests.backends import run_on
 from tests.conformance.support import assert_close, data, oracle, randomize, weights_of
 
-ROOT = str(Path(__file__).parents[2])
 ROW = catalog["batch-lstm"]
 SHAPE = (4, 5, 6)
 LENGTHS = np.array([5, 3, 2, 4])
@@ -301,11 +296,4 @@ assert refused(lambda: model.fit(x, x[:, 0, :1], verbose=0))
 
 
 def test_jax_refuses_to_lose_statistics():
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": ROOT}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_on("jax", SCRIPT)

@@ -1,10 +1,5 @@
 """Rows of a variable that a loop writes; which loop is being traced."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -12,9 +7,8 @@ import tensorflow as tf
 
 from keras_norm import portable_only
 from keras_norm.ops import loop_of, write_rows
+from tests.backends import run_on
 from tests.conformance.support import MODES, compiled
-
-ROOT = str(Path(__file__).parents[2])
 
 
 def table():
@@ -72,11 +66,4 @@ jax.jit(jax.grad(step))(1.0)
 
 
 def test_a_scan_of_jax_is_another_loop():
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": ROOT}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_on("jax", SCRIPT)

@@ -1,9 +1,6 @@
 """Verbs on JAX, in a process with that backend; its `fit` deletes the arrays a model had."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests.backends import run_on
 
 SCRIPT = """
 import keras
@@ -68,13 +65,4 @@ for name, verb in VERBS.items():
 
 
 def test_copies_are_right_and_share_no_memory_with_their_model():
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": root}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_on("jax", SCRIPT)

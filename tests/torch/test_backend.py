@@ -5,11 +5,10 @@
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.backends import run_on
 from tests.surgery.test_on_jax import SCRIPT as VERBS
 
 PRELUDE = "import sys; sys.path.append({!r})\n"
@@ -39,14 +38,5 @@ def test_on_pytorch(script, tmp_path):
     python = os.environ.get("TORCH_PYTHON", ".venv-torch/bin/python")
     where = "import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])"
     done = subprocess.run([python, "-c", where], capture_output=True, text=True, check=True)
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "KERAS_BACKEND": "torch", "PYTHONPATH": root}
-    script, path = PRELUDE.format(done.stdout.strip()) + script, str(tmp_path / "model.keras")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, path],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    path = str(tmp_path / "model.keras")
+    run_on("torch", PRELUDE.format(done.stdout.strip()) + script, path)
